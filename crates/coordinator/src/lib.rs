@@ -1,0 +1,1 @@
+//! Admission, planning, placement, leases, completion, replay.

@@ -1,0 +1,1 @@
+//! Diffusion on candle: (Recipe, device) to pixels and fingerprint, synchronous.

@@ -1,0 +1,1 @@
+//! HTTP surfaces over the coordinator's gRPC: REST, pictures and a page to look at.

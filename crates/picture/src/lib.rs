@@ -1,0 +1,1 @@
+//! The picture file: PNG with its recipe inside, pixel digests, comparison, contact sheets.

@@ -1,0 +1,1 @@
+//! The wire: generated gRPC types, conversions to and from core, error codes.

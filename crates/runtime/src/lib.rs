@@ -1,0 +1,1 @@
+//! Process plumbing without a domain word: logging, shutdown, TLS, listening.

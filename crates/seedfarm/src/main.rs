@@ -1,0 +1,2 @@
+//! The one executable: a subcommand per role.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Every SQL statement, the private PostgreSQL cluster, and the progress bus.

@@ -1,0 +1,1 @@
+//! A node that renders: devices, leases, render loop, upload, outbox.

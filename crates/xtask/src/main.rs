@@ -1,0 +1,2 @@
+//! Repository chores: layers, services for tests, query cache.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the whole-program tests share: starting the executable, killing it, comparing digests.
