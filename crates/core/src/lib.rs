@@ -1,1 +1,35 @@
-//! Seedfarm's vocabulary and its pure decisions: no IO, no async, no clock, no randomness.
+//! Seedfarm's vocabulary and its pure decisions.
+//!
+//! Everything here is a value or a function of values: no IO, no async, no clock, no randomness.
+//! Ids, the present time and entropy come in as arguments.
+
+pub mod canonical;
+pub mod completion;
+pub mod digest;
+pub mod fingerprint;
+pub mod id;
+pub mod invalid;
+pub mod job;
+pub mod limits;
+pub mod model;
+pub mod plan;
+pub mod prompt_file;
+pub mod range;
+pub mod recipe;
+pub mod sampling;
+pub mod seed;
+pub mod verdict;
+
+pub use digest::{
+    ArtifactDigest, ComponentDigest, ModelDigest, NumericClass, PixelDigest, RecipeDigest, TemplateDigest,
+};
+pub use fingerprint::Fingerprint;
+pub use id::{Attempt, Epoch, ImageId, JobId, LeaseId, ReplayId, WorkerId};
+pub use invalid::Invalid;
+pub use job::{JobState, JobTransition};
+pub use model::ModelManifest;
+pub use range::ImageRange;
+pub use recipe::{NoiseSource, Numerics, PromptSyntax, Recipe, RecipeTemplate};
+pub use sampling::{NoiseSchedule, Sampler};
+pub use seed::SeedPolicy;
+pub use verdict::{Difference, Verdict};
