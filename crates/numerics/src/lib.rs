@@ -1,1 +1,32 @@
 //! Strict numerics: operations in an order the specification fixes, and counter-based noise.
+//!
+//! Every function here gives the same bits on every machine, for any number of threads, any
+//! batch and any position in it. `docs/DETERMINISM.md` is the specification; [`mod@reference`] says the
+//! same in the plainest scalar Rust and is the definition the fast kernels are tested against.
+//!
+//! Tensors are contiguous row-major `f32` slices. Work is split over the current rayon pool, so a
+//! caller limits threads by calling from inside `ThreadPool::install`. Shapes are checked before
+//! any work is done. This crate knows nothing of diffusion, files or devices.
+//!
+//! NaN is a value without bits: where an operation yields NaN it does so everywhere, but sign and
+//! payload of a NaN are not specified.
+
+pub mod attention;
+mod check;
+pub mod conv;
+mod error;
+pub mod isa;
+pub mod linear;
+pub mod math;
+pub mod matmul;
+pub mod norm;
+pub mod philox;
+pub mod pointwise;
+pub mod reference;
+mod simd;
+
+pub use attention::{AttentionShape, Mask, attention};
+pub use conv::{ConvShape, PackedConv2d, Padding};
+pub use error::{NumericsError, Result};
+pub use isa::Isa;
+pub use linear::PackedLinear;

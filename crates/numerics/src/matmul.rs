@@ -1,0 +1,111 @@
+//! Products of batches of matrices.
+
+use crate::check;
+use crate::error::{NumericsError, Result};
+use crate::reference;
+
+/// A batch of matrices inside a slice: element `(b, i, j)` is at
+/// `b * batch_stride + i * row_stride + j * column_stride`. A stride may be 0 to repeat.
+#[derive(Debug, Clone, Copy)]
+pub struct Strided<'a> {
+    /// What the strides step through.
+    pub data: &'a [f32],
+    /// From one matrix to the next.
+    pub batch_stride: usize,
+    /// From one row to the next.
+    pub row_stride: usize,
+    /// From one column to the next.
+    pub column_stride: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// A contiguous batch of `rows` x `columns` matrices.
+    #[must_use]
+    pub fn contiguous(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self {
+            data,
+            batch_stride: rows * columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// The same matrices transposed.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Self {
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    fn check(&self, what: &'static str, shape: [usize; 3]) -> Result<()> {
+        check::elements(what, &shape)?;
+        let strides = [self.batch_stride, self.row_stride, self.column_stride];
+        let last = shape
+            .iter()
+            .zip(strides)
+            .try_fold(0usize, |last, (&n, stride)| {
+                last.checked_add((n - 1).checked_mul(stride)?)
+            });
+        match last {
+            Some(last) if last < self.data.len() => Ok(()),
+            Some(last) => Err(NumericsError::OutOfView {
+                what,
+                last,
+                actual: self.data.len(),
+            }),
+            None => Err(NumericsError::Overflow {
+                what,
+                shape: shape.to_vec(),
+            }),
+        }
+    }
+
+    fn at(&self, batch: usize, row: usize, column: usize) -> f32 {
+        self.data[batch * self.batch_stride + row * self.row_stride + column * self.column_stride]
+    }
+}
+
+/// `out` `[batch, m, n]` = `a` `[batch, m, k]` times `b` `[batch, k, n]`, all contiguous.
+///
+/// # Errors
+/// Where a slice does not match its shape, or a dimension is zero.
+pub fn batched_matmul(
+    a: &[f32],
+    b: &[f32],
+    out: &mut [f32],
+    batch: usize,
+    m: usize,
+    k: usize,
+    n: usize,
+) -> Result<()> {
+    check::length("the left matrix", a, &[batch, m, k])?;
+    check::length("the right matrix", b, &[batch, k, n])?;
+    let (a, b) = (Strided::contiguous(a, m, k), Strided::contiguous(b, k, n));
+    batched_matmul_strided(&a, &b, out, batch, m, k, n)
+}
+
+/// As [`batched_matmul`], with operands of any strides. `out` is contiguous.
+///
+/// # Errors
+/// Where a view reaches beyond its slice, `out` does not match, or a dimension is zero.
+pub fn batched_matmul_strided(
+    a: &Strided<'_>,
+    b: &Strided<'_>,
+    out: &mut [f32],
+    batch: usize,
+    m: usize,
+    k: usize,
+    n: usize,
+) -> Result<()> {
+    a.check("the left matrix", [batch, m, k])?;
+    b.check("the right matrix", [batch, k, n])?;
+    check::length("the product", out, &[batch, m, n])?;
+    for (index, out) in out.iter_mut().enumerate() {
+        let (batch, i, j) = (index / (m * n), index / n % m, index % n);
+        *out = reference::dot(0.0, (0..k).map(|p| (a.at(batch, i, p), b.at(batch, p, j))));
+    }
+    Ok(())
+}
