@@ -1,1 +1,5 @@
 //! Every SQL statement, the private PostgreSQL cluster, and the progress bus.
+
+pub mod private;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
