@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod error;
+pub mod json;
 
 /// The generated types of `seedfarm.v1`.
 #[expect(missing_docs, clippy::all, reason = "generated; the .proto files hold the documentation")]

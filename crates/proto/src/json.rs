@@ -1,0 +1,164 @@
+//! How jobs, images, replays and workers look in JSON, on the command line and over HTTP alike.
+//!
+//! Seeds are strings, because a JSON number loses bits past 2^53. Times are milliseconds since
+//! 1970-01-01 UTC. Documents that came as JSON (recipes, fingerprints) are embedded, not quoted.
+
+use serde_json::{Value, json};
+
+use crate::v1;
+
+/// A job.
+pub fn job(job: &v1::Job) -> Value {
+    json!({
+        "id": job.id,
+        "name": job.name,
+        "state": state(job.state()),
+        "model": job.model,
+        "model_digest": job.model_digest,
+        "numerics": numerics(job.numerics()),
+        "total": job.total,
+        "done": job.done,
+        "failed": job.failed,
+        "seed": job.seed.to_string(),
+        "seed_policy": seed_policy(job.seed_policy()),
+        "count": job.count,
+        "priority": job.priority,
+        "created_at_ms": job.created_at_ms,
+        "finished_at_ms": job.finished_at_ms,
+        "is_replay": job.is_replay,
+    })
+}
+
+/// An image that was made.
+pub fn image(image: &v1::Image) -> Value {
+    json!({
+        "id": image.id,
+        "seed": image.seed.to_string(),
+        "recipe_digest": image.recipe_digest,
+        "pixel_digest": image.pixel_digest,
+        "artifact_digest": image.artifact_digest,
+        "artifact_bytes": image.artifact_bytes,
+        "numeric_class": image.numeric_class,
+        "worker_id": image.worker_id,
+        "attempt": image.attempt,
+        "duration_ms": image.duration_ms,
+        "created_at_ms": image.created_at_ms,
+    })
+}
+
+/// An image that was given up.
+pub fn dead(dead: &v1::DeadImage) -> Value {
+    json!({ "id": dead.id, "attempts": dead.attempts, "error": dead.error })
+}
+
+/// A replay; `outcome` is null until there is a verdict.
+pub fn replay(replay: &v1::Replay) -> Value {
+    json!({
+        "id": replay.id,
+        "image_id": replay.image_id,
+        "recipe_digest": replay.recipe_digest,
+        "expected_pixel_digest": replay.expected_pixel_digest,
+        "outcome": replay.outcome.as_ref().map(outcome),
+        "created_at_ms": replay.created_at_ms,
+        "original_worker_id": replay.original_worker_id,
+        "original_fingerprint": embedded(replay.original_fingerprint_json.as_deref()),
+        "job_id": replay.job_id,
+    })
+}
+
+/// What a replay found.
+pub fn outcome(outcome: &v1::Outcome) -> Value {
+    json!({
+        "verdict": outcome.verdict,
+        "psnr_db": outcome.psnr_db,
+        "max_channel": outcome.max_channel,
+        "pixels": outcome.pixels,
+        "missing": outcome.missing,
+        "replay_pixel_digest": outcome.replay_pixel_digest,
+        "replay_artifact_digest": outcome.replay_artifact_digest,
+        "replay_worker_id": outcome.replay_worker_id,
+        "replay_fingerprint": embedded(outcome.replay_fingerprint_json.as_deref()),
+    })
+}
+
+/// A worker.
+pub fn worker(worker: &v1::Worker) -> Value {
+    let device = |device: &v1::WorkerDevice| {
+        json!({
+            "index": device.index,
+            "name": device.name,
+            "backend": device.backend,
+            "leases": device.leases,
+        })
+    };
+    json!({
+        "id": worker.id,
+        "name": worker.name,
+        "version": worker.version,
+        "connected": worker.connected,
+        "draining": worker.draining,
+        "devices": worker.devices.iter().map(device).collect::<Vec<_>>(),
+        "last_seen_ms": worker.last_seen_ms,
+        "images": worker.images,
+    })
+}
+
+/// A model; its manifest is embedded.
+pub fn model(model: &v1::Model) -> Value {
+    json!({
+        "name": model.name,
+        "digest": model.digest,
+        "workers": model.workers,
+        "manifest": embedded(Some(&model.manifest_json)),
+    })
+}
+
+/// The farm.
+pub fn status(status: &v1::GetStatusResponse) -> Value {
+    json!({
+        "version": status.version,
+        "epoch": status.epoch,
+        "database": status.database,
+        "workers": status.workers,
+        "devices": status.devices,
+        "active_jobs": status.active_jobs,
+        "leases": status.leases,
+        "images": status.images,
+    })
+}
+
+/// A document that came as text; text that is no JSON stays text.
+pub fn embedded(text: Option<&str>) -> Value {
+    text.map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_else(|_| text.into()))
+}
+
+/// The state's name, as core writes it.
+pub fn state(state: v1::JobState) -> &'static str {
+    seedfarm_core::JobState::try_from(state).map_or("unspecified", seedfarm_core::JobState::as_str)
+}
+
+fn numerics(numerics: v1::Numerics) -> &'static str {
+    seedfarm_core::Numerics::try_from(numerics).map_or("unspecified", seedfarm_core::Numerics::as_str)
+}
+
+fn seed_policy(policy: v1::SeedPolicy) -> &'static str {
+    seedfarm_core::SeedPolicy::try_from(policy).map_or("unspecified", seedfarm_core::SeedPolicy::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_past_2_to_the_53_keeps_its_bits() {
+        let job = job(&v1::Job { seed: u64::MAX, state: v1::JobState::Active.into(), ..v1::Job::default() });
+        assert_eq!(job["seed"], "18446744073709551615");
+        assert_eq!(job["state"], "active");
+    }
+
+    #[test]
+    fn a_recipe_is_embedded_and_not_quoted() {
+        assert_eq!(embedded(Some("{\"a\":1}"))["a"], 1);
+        assert_eq!(embedded(None), Value::Null);
+    }
+}
