@@ -12,6 +12,7 @@ pub mod invalid;
 pub mod job;
 pub mod limits;
 pub mod model;
+pub mod placement;
 pub mod plan;
 pub mod prompt_file;
 pub mod range;
