@@ -51,10 +51,7 @@ pub fn attention(
     check::length("the values", v, &keys)?;
     check::length("the output", out, &queries)?;
     if mask == Mask::Causal && shape.q_len != shape.kv_len {
-        return Err(NumericsError::CausalLengths {
-            q_len: shape.q_len,
-            kv_len: shape.kv_len,
-        });
+        return Err(NumericsError::CausalLengths { q_len: shape.q_len, kv_len: shape.kv_len });
     }
     reference::attention((q, k, v), shape, scale, mask, out);
     Ok(())

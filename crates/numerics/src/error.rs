@@ -42,9 +42,7 @@ pub enum NumericsError {
         divisor: usize,
     },
     /// The kernel of a convolution does not fit into the padded picture.
-    #[error(
-        "a {kernel_h}x{kernel_w} kernel does not fit a picture of {height}x{width} after padding"
-    )]
+    #[error("a {kernel_h}x{kernel_w} kernel does not fit a picture of {height}x{width} after padding")]
     KernelTooLarge {
         /// Kernel height.
         kernel_h: usize,

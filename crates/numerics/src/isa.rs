@@ -67,10 +67,7 @@ impl Isa {
     /// The one that a call from this thread uses now: scoped, else forced, else the best.
     #[must_use]
     pub fn active() -> Self {
-        SCOPED
-            .get()
-            .or_else(Self::forced)
-            .unwrap_or_else(Self::best)
+        SCOPED.get().or_else(Self::forced).unwrap_or_else(Self::best)
     }
 
     fn forced() -> Option<Self> {
@@ -111,10 +108,7 @@ impl Isa {
         if self.is_supported() {
             Ok(self)
         } else {
-            Err(NumericsError::UnsupportedIsa {
-                isa: self,
-                best: Self::best(),
-            })
+            Err(NumericsError::UnsupportedIsa { isa: self, best: Self::best() })
         }
     }
 

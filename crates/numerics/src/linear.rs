@@ -2,14 +2,12 @@
 
 use crate::check;
 use crate::error::Result;
-use crate::reference;
+use crate::gemm::{RightPanels, View, multiply_rows};
 
 /// A linear layer `y = x W^T + b`, ready for the kernels.
 #[derive(Debug, Clone)]
 pub struct PackedLinear {
-    in_features: usize,
-    out_features: usize,
-    weight: Vec<f32>,
+    weight: RightPanels,
     bias: Option<Vec<f32>>,
 }
 
@@ -29,10 +27,10 @@ impl PackedLinear {
         if let Some(bias) = bias {
             check::length("the bias", bias, &[out_features])?;
         }
+        // [out, in] is the transpose of the right operand.
+        let view = View { data: weight, row_stride: 1, column_stride: in_features };
         Ok(Self {
-            in_features,
-            out_features,
-            weight: weight.to_vec(),
+            weight: RightPanels::pack(view, in_features, out_features),
             bias: bias.map(<[f32]>::to_vec),
         })
     }
@@ -40,13 +38,13 @@ impl PackedLinear {
     /// Inputs of a row.
     #[must_use]
     pub fn in_features(&self) -> usize {
-        self.in_features
+        self.weight.depth
     }
 
     /// Outputs of a row.
     #[must_use]
     pub fn out_features(&self) -> usize {
-        self.out_features
+        self.weight.columns
     }
 
     /// Computes `out` `[rows, out_features]` from `x` `[rows, in_features]`.
@@ -54,9 +52,10 @@ impl PackedLinear {
     /// # Errors
     /// Where a slice does not match its shape, or `rows` is zero.
     pub fn forward(&self, x: &[f32], rows: usize, out: &mut [f32]) -> Result<()> {
-        check::length("the input", x, &[rows, self.in_features])?;
-        check::length("the output", out, &[rows, self.out_features])?;
-        reference::linear(x, &self.weight, self.in_features, self.bias.as_deref(), out);
+        check::length("the input", x, &[rows, self.in_features()])?;
+        check::length("the output", out, &[rows, self.out_features()])?;
+        let view = View { data: x, row_stride: self.in_features(), column_stride: 1 };
+        multiply_rows(view, rows, &self.weight, self.bias.as_deref(), out);
         Ok(())
     }
 }

@@ -31,17 +31,7 @@ pub(crate) fn exp_v<S: Simd>(s: S, x: S::V) -> S::V {
     let n = s.sub(s.fma(x, s.splat(LOG2_E), to_integer), to_integer);
     let r = s.fma(n, s.splat(-LN_2_HIGH), x);
     let r = s.fma(n, s.splat(-LN_2_LOW), r);
-    let q = polynomial(
-        s,
-        r,
-        [
-            0.499_999_94,
-            0.166_665_21,
-            0.041_668_274,
-            0.008_368_686,
-            0.001_382_013_6,
-        ],
-    );
+    let q = polynomial(s, r, [0.499_999_94, 0.166_665_21, 0.041_668_274, 0.008_368_686, 0.001_382_013_6]);
     let e = s.add(s.splat(1.0), s.fma(s.mul(r, r), q, r));
     // 2^n in two factors, so that the first product is exact and the second rounds once, also
     // where the result is subnormal or infinite.
@@ -65,14 +55,7 @@ pub(crate) fn tanh_v<S: Simd>(s: S, x: S::V) -> S::V {
     let p = polynomial(
         s,
         square,
-        [
-            -0.333_333_3,
-            0.133_332_21,
-            -0.053_948_186,
-            0.021_706_993,
-            -0.008_190_414,
-            0.002_153_193_8,
-        ],
+        [-0.333_333_3, 0.133_332_21, -0.053_948_186, 0.021_706_993, -0.008_190_414, 0.002_153_193_8],
     );
     let small = s.fma(s.mul(square, p), t, t);
     let one = s.splat(1.0);
@@ -123,7 +106,8 @@ pub fn exp(x: f32) -> f32 {
     exp_v(Scalar, x)
 }
 
-/// 1 / (1 + e^-x) within 3 ulp.
+/// 1 / (1 + e^-x) within 3 ulp; 0 below -88.72, where e^-x overflows and the exact value is
+/// subnormal.
 #[must_use]
 pub fn sigmoid(x: f32) -> f32 {
     sigmoid_v(Scalar, x)
@@ -164,11 +148,7 @@ fn quarter_wave(x: f32, quarters: u32) -> f32 {
     let (quadrant, r) = reduce(x);
     let square = r * r;
     let turned = quadrant.wrapping_add(quarters);
-    let size = if turned & 1 == 0 {
-        r * taylor(square, &SIN)
-    } else {
-        taylor(square, &COS)
-    };
+    let size = if turned & 1 == 0 { r * taylor(square, &SIN) } else { taylor(square, &COS) };
     (if turned & 2 == 0 { size } else { -size }) as f32
 }
 
@@ -201,12 +181,8 @@ fn taylor(square: f64, c: &[f64]) -> f64 {
 }
 
 /// The first 256 binary digits of 2/pi after the point.
-const TWO_OVER_PI: [u64; 4] = [
-    0xa2f9_836e_4e44_1529,
-    0xfc27_57d1_f534_ddc0,
-    0xdb62_9599_3c43_9041,
-    0xfe51_63ab_debb_c561,
-];
+const TWO_OVER_PI: [u64; 4] =
+    [0xa2f9_836e_4e44_1529, 0xfc27_57d1_f534_ddc0, 0xdb62_9599_3c43_9041, 0xfe51_63ab_debb_c561];
 
 /// 128 of those digits from index `start` on, with zeros before the first.
 fn two_over_pi(start: i32) -> u128 {
@@ -234,9 +210,5 @@ fn reduce(x: f32) -> (u32, f64) {
     let rest = turns.wrapping_sub(nearest << 126) as i128;
     let r = rest as f64 * (std::f64::consts::FRAC_PI_2 / (1u128 << 126) as f64);
     let quadrant = nearest as u32;
-    if x < 0.0 {
-        (quadrant.wrapping_neg(), -r)
-    } else {
-        (quadrant, r)
-    }
+    if x < 0.0 { (quadrant.wrapping_neg(), -r) } else { (quadrant, r) }
 }

@@ -2,7 +2,7 @@
 
 use crate::check;
 use crate::error::{NumericsError, Result};
-use crate::reference;
+use crate::gemm::{RightPanels, View, multiply_rows};
 
 /// A batch of matrices inside a slice: element `(b, i, j)` is at
 /// `b * batch_stride + i * row_stride + j * column_stride`. A stride may be 0 to repeat.
@@ -22,22 +22,13 @@ impl<'a> Strided<'a> {
     /// A contiguous batch of `rows` x `columns` matrices.
     #[must_use]
     pub fn contiguous(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self {
-            data,
-            batch_stride: rows * columns,
-            row_stride: columns,
-            column_stride: 1,
-        }
+        Self { data, batch_stride: rows * columns, row_stride: columns, column_stride: 1 }
     }
 
     /// The same matrices transposed.
     #[must_use]
     pub fn transposed(self) -> Self {
-        Self {
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
+        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 
     fn check(&self, what: &'static str, shape: [usize; 3]) -> Result<()> {
@@ -46,25 +37,20 @@ impl<'a> Strided<'a> {
         let last = shape
             .iter()
             .zip(strides)
-            .try_fold(0usize, |last, (&n, stride)| {
-                last.checked_add((n - 1).checked_mul(stride)?)
-            });
+            .try_fold(0usize, |last, (&n, stride)| last.checked_add((n - 1).checked_mul(stride)?));
         match last {
             Some(last) if last < self.data.len() => Ok(()),
-            Some(last) => Err(NumericsError::OutOfView {
-                what,
-                last,
-                actual: self.data.len(),
-            }),
-            None => Err(NumericsError::Overflow {
-                what,
-                shape: shape.to_vec(),
-            }),
+            Some(last) => Err(NumericsError::OutOfView { what, last, actual: self.data.len() }),
+            None => Err(NumericsError::Overflow { what, shape: shape.to_vec() }),
         }
     }
 
-    fn at(&self, batch: usize, row: usize, column: usize) -> f32 {
-        self.data[batch * self.batch_stride + row * self.row_stride + column * self.column_stride]
+    fn matrix(&self, batch: usize) -> View<'a> {
+        View {
+            data: &self.data[batch * self.batch_stride..],
+            row_stride: self.row_stride,
+            column_stride: self.column_stride,
+        }
     }
 }
 
@@ -103,9 +89,9 @@ pub fn batched_matmul_strided(
     a.check("the left matrix", [batch, m, k])?;
     b.check("the right matrix", [batch, k, n])?;
     check::length("the product", out, &[batch, m, n])?;
-    for (index, out) in out.iter_mut().enumerate() {
-        let (batch, i, j) = (index / (m * n), index / n % m, index % n);
-        *out = reference::dot(0.0, (0..k).map(|p| (a.at(batch, i, p), b.at(batch, p, j))));
+    for (batch, out) in out.chunks_exact_mut(m * n).enumerate() {
+        let right = RightPanels::pack(b.matrix(batch), k, n);
+        multiply_rows(a.matrix(batch), m, &right, None, out);
     }
     Ok(())
 }

@@ -32,11 +32,7 @@ pub fn group_norm(
 ) -> Result<()> {
     let per_group = check_groups(x, shape, weight, bias, out)?;
     let size = per_group * shape.spatial;
-    for (i, (x, out)) in x
-        .chunks_exact(size)
-        .zip(out.chunks_exact_mut(size))
-        .enumerate()
-    {
+    for (i, (x, out)) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)).enumerate() {
         let first = i % shape.groups * per_group;
         let (weight, bias) = (&weight[first..][..per_group], &bias[first..][..per_group]);
         reference::group_norm(x, shape.spatial, weight, bias, eps, out);

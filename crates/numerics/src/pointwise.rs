@@ -107,13 +107,7 @@ pub fn scale(x: &[f32], factor: f32, out: &mut [f32]) -> Result<()> {
 ///
 /// # Errors
 /// Where a slice does not match its shape, or a dimension is zero.
-pub fn add_channels(
-    x: &[f32],
-    bias: &[f32],
-    planes: usize,
-    spatial: usize,
-    out: &mut [f32],
-) -> Result<()> {
+pub fn add_channels(x: &[f32], bias: &[f32], planes: usize, spatial: usize, out: &mut [f32]) -> Result<()> {
     check::length("the input", x, &[planes, spatial])?;
     check::length("the output", out, &[planes, spatial])?;
     check::length("the bias", bias, &[planes])?;
@@ -127,13 +121,7 @@ pub fn add_channels(
 ///
 /// # Errors
 /// Where a slice does not match its shape, or a dimension is zero.
-pub fn upsample_nearest_2x(
-    x: &[f32],
-    planes: usize,
-    h: usize,
-    w: usize,
-    out: &mut [f32],
-) -> Result<()> {
+pub fn upsample_nearest_2x(x: &[f32], planes: usize, h: usize, w: usize, out: &mut [f32]) -> Result<()> {
     check::length("the input", x, &[planes, h, w])?;
     check::length("the output", out, &[planes, h, 2, w, 2])?;
     for (x, out) in x.chunks_exact(w).zip(out.chunks_exact_mut(4 * w)) {

@@ -45,23 +45,10 @@ fn fold(x: &[f32], step: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 /// `x` `[rows, in]` times the transpose of `weight` `[out, in]`, each chain begun at its bias.
-pub fn linear(
-    x: &[f32],
-    weight: &[f32],
-    in_features: usize,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-) {
+pub fn linear(x: &[f32], weight: &[f32], in_features: usize, bias: Option<&[f32]>, out: &mut [f32]) {
     let out_features = weight.len() / in_features;
-    for (x, out) in x
-        .chunks_exact(in_features)
-        .zip(out.chunks_exact_mut(out_features))
-    {
-        for (o, (out, weight)) in out
-            .iter_mut()
-            .zip(weight.chunks_exact(in_features))
-            .enumerate()
-        {
+    for (x, out) in x.chunks_exact(in_features).zip(out.chunks_exact_mut(out_features)) {
+        for (o, (out, weight)) in out.iter_mut().zip(weight.chunks_exact(in_features)).enumerate() {
             let start = bias.map_or(0.0, |bias| bias[o]);
             *out = dot(start, x.iter().copied().zip(weight.iter().copied()));
         }
@@ -94,27 +81,15 @@ pub fn conv2d(
     let out_h = (h + padding.top + padding.bottom - kh) / stride + 1;
     let taps = shape.in_channels * kh * kw;
     for (index, out) in out.iter_mut().enumerate() {
-        let (o, oy, ox) = (
-            index / (out_h * out_w),
-            index / out_w % out_h,
-            index % out_w,
-        );
+        let (o, oy, ox) = (index / (out_h * out_w), index / out_w % out_h, index % out_w);
         let pixel = |tap: usize| {
             let (c, ky, kx) = (tap / (kh * kw), tap / kw % kh, tap % kw);
-            let y = (oy * stride + ky)
-                .checked_sub(padding.top)
-                .filter(|&y| y < h);
-            let x_at = (ox * stride + kx)
-                .checked_sub(padding.left)
-                .filter(|&x| x < w);
-            y.zip(x_at)
-                .map_or(0.0, |(y, x_at)| x[(c * h + y) * w + x_at])
+            let y = (oy * stride + ky).checked_sub(padding.top).filter(|&y| y < h);
+            let x_at = (ox * stride + kx).checked_sub(padding.left).filter(|&x| x < w);
+            y.zip(x_at).map_or(0.0, |(y, x_at)| x[(c * h + y) * w + x_at])
         };
         let weight = &weight[o * taps..][..taps];
-        *out = dot(
-            bias.map_or(0.0, |bias| bias[o]),
-            (0..taps).map(|tap| (weight[tap], pixel(tap))),
-        );
+        *out = dot(bias.map_or(0.0, |bias| bias[o]), (0..taps).map(|tap| (weight[tap], pixel(tap))));
     }
 }
 
@@ -157,10 +132,7 @@ pub fn attention(
 /// The largest element, NaN passed over; -infinity where there is none.
 #[must_use]
 pub fn largest(x: &[f32]) -> f32 {
-    x.iter().fold(
-        f32::NEG_INFINITY,
-        |most, &x| if x > most { x } else { most },
-    )
+    x.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most })
 }
 
 /// The softmax of one row.
@@ -187,21 +159,11 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [
 
 /// Group norm of one group: `x` `[channels of the group, spatial]`. Each channel is summed alone,
 /// and then the channels' sums are.
-pub fn group_norm(
-    x: &[f32],
-    spatial: usize,
-    weight: &[f32],
-    bias: &[f32],
-    eps: f32,
-    out: &mut [f32],
-) {
+pub fn group_norm(x: &[f32], spatial: usize, weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
     let count = x.len() as f32;
     let sums: Vec<f32> = x.chunks_exact(spatial).map(sum).collect();
     let mean = sum(&sums) / count;
-    let squares: Vec<f32> = x
-        .chunks_exact(spatial)
-        .map(|x| sum_of_squares(x, mean))
-        .collect();
+    let squares: Vec<f32> = x.chunks_exact(spatial).map(|x| sum_of_squares(x, mean)).collect();
     let inverse = 1.0 / (sum(&squares) / count + eps).sqrt();
     for (i, out) in out.iter_mut().enumerate() {
         let channel = i / spatial;

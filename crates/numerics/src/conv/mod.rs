@@ -1,8 +1,13 @@
 //! Convolutions in two dimensions with weights packed once.
 
+mod gather;
+mod run;
+
+use self::gather::Geometry;
+use self::run::Convolution;
 use crate::check;
 use crate::error::{NumericsError, Result};
-use crate::reference;
+use crate::gemm::{Buffer, ROWS, View, pack_left};
 
 /// The shape of a convolution's weight, `[out_channels, in_channels, kernel_h, kernel_w]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +39,7 @@ impl Padding {
     /// The same on every side.
     #[must_use]
     pub fn all(by: usize) -> Self {
-        Self {
-            top: by,
-            bottom: by,
-            left: by,
-            right: by,
-        }
+        Self { top: by, bottom: by, left: by, right: by }
     }
 }
 
@@ -49,7 +49,8 @@ pub struct PackedConv2d {
     shape: ConvShape,
     stride: usize,
     padding: Padding,
-    weight: Vec<f32>,
+    /// Left panels, `[panel][tap][ROWS]`.
+    weight: Buffer,
     bias: Option<Vec<f32>>,
 }
 
@@ -66,24 +67,19 @@ impl PackedConv2d {
         stride: usize,
         padding: Padding,
     ) -> Result<Self> {
-        let dimensions = [
-            shape.out_channels,
-            shape.in_channels,
-            shape.kernel_h,
-            shape.kernel_w,
-        ];
+        let dimensions = [shape.out_channels, shape.in_channels, shape.kernel_h, shape.kernel_w];
         check::length("the weight", weight, &dimensions)?;
         check::elements("the stride", &[stride])?;
         if let Some(bias) = bias {
             check::length("the bias", bias, &[shape.out_channels])?;
         }
-        Ok(Self {
-            shape,
-            stride,
-            padding,
-            weight: weight.to_vec(),
-            bias: bias.map(<[f32]>::to_vec),
-        })
+        let taps = shape.in_channels * shape.kernel_h * shape.kernel_w;
+        let packed = shape.out_channels.div_ceil(ROWS) * ROWS * taps;
+        let mut buffer = Buffer::zeroed(packed);
+        let view = View { data: weight, row_stride: taps, column_stride: 1 };
+        let channels = (0, shape.out_channels);
+        pack_left(view, channels, (0, taps), &mut buffer.as_mut_slice()[..packed]);
+        Ok(Self { shape, stride, padding, weight: buffer, bias: bias.map(<[f32]>::to_vec) })
     }
 
     /// The shape of the weight.
@@ -98,28 +94,16 @@ impl PackedConv2d {
     /// Where the kernel does not fit into the padded picture.
     pub fn out_size(&self, h: usize, w: usize) -> Result<(usize, usize)> {
         let p = self.padding;
-        let padded = |n: usize, before: usize, after: usize| {
-            n.checked_add(before).and_then(|n| n.checked_add(after))
-        };
-        let overflow = || NumericsError::Overflow {
-            what: "the padded picture",
-            shape: vec![h, w],
-        };
+        let padded =
+            |n: usize, before: usize, after: usize| n.checked_add(before).and_then(|n| n.checked_add(after));
+        let overflow = || NumericsError::Overflow { what: "the padded picture", shape: vec![h, w] };
         let height = padded(h, p.top, p.bottom).ok_or_else(overflow)?;
         let width = padded(w, p.left, p.right).ok_or_else(overflow)?;
         let (kernel_h, kernel_w) = (self.shape.kernel_h, self.shape.kernel_w);
         if height < kernel_h || width < kernel_w {
-            return Err(NumericsError::KernelTooLarge {
-                kernel_h,
-                kernel_w,
-                height,
-                width,
-            });
+            return Err(NumericsError::KernelTooLarge { kernel_h, kernel_w, height, width });
         }
-        Ok((
-            (height - kernel_h) / self.stride + 1,
-            (width - kernel_w) / self.stride + 1,
-        ))
+        Ok(((height - kernel_h) / self.stride + 1, (width - kernel_w) / self.stride + 1))
     }
 
     /// Computes `out` `[n, out_channels, out_h, out_w]` from `x` `[n, in_channels, h, w]`.
@@ -129,19 +113,29 @@ impl PackedConv2d {
     pub fn forward(&self, x: &[f32], n: usize, h: usize, w: usize, out: &mut [f32]) -> Result<()> {
         let (out_h, out_w) = self.out_size(h, w)?;
         check::length("the input", x, &[n, self.shape.in_channels, h, w])?;
-        check::length(
-            "the output",
-            out,
-            &[n, self.shape.out_channels, out_h, out_w],
-        )?;
-        let pictures = x
-            .chunks_exact(x.len() / n)
-            .zip(out.chunks_exact_mut(out.len() / n));
-        for (x, out) in pictures {
-            let place = (self.stride, self.padding);
-            let bias = self.bias.as_deref();
-            reference::conv2d(x, (h, w), &self.weight, &self.shape, bias, place, out);
+        check::length("the output", out, &[n, self.shape.out_channels, out_h, out_w])?;
+        // A 1x1 kernel takes a picture for one long row.
+        let (input, out_w) = if self.is_pointwise() { ((1, h * w), h * w) } else { ((h, w), out_w) };
+        Convolution {
+            geometry: Geometry {
+                shape: self.shape,
+                stride: self.stride,
+                padding: self.padding,
+                input,
+                out_w,
+            },
+            weight: self.weight.as_slice(),
+            bias: self.bias.as_deref(),
+            x,
+            pictures: n,
+            pixels: out.len() / (n * self.shape.out_channels),
         }
+        .run(out);
         Ok(())
+    }
+
+    fn is_pointwise(&self) -> bool {
+        (self.shape.kernel_h, self.shape.kernel_w, self.stride) == (1, 1, 1)
+            && self.padding == Padding::default()
     }
 }

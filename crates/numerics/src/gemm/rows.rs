@@ -1,0 +1,106 @@
+//! Rows times a packed right operand: linear layers and batched products.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    COLUMNS, DEPTH, JOBS_PER_THREAD, Out, ROWS, RightPanels, Start, Tile, View, multiply_tile, pack_left,
+    with_scratch,
+};
+use crate::isa::{Isa, Kernel};
+use crate::simd::Simd;
+
+/// Rows of a job: packed for one block of terms they take 96 KiB.
+const JOB_ROWS: usize = 8 * ROWS;
+
+/// `out` `[rows, columns]` = `left` times `right`, each chain begun at its column's `bias`.
+/// `out` must be that long.
+pub(crate) fn multiply_rows(
+    left: View<'_>,
+    rows: usize,
+    right: &RightPanels,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    assert!(out.len() == rows * right.columns, "the output matches the product");
+    let isa = Isa::active();
+    let out = Out::new(out);
+    let row_jobs = rows.div_ceil(JOB_ROWS);
+    let wanted = JOBS_PER_THREAD * rayon::current_num_threads();
+    let panels_each = if rayon::current_num_threads() == 1 {
+        right.panels()
+    } else {
+        right.panels().div_ceil(wanted.div_ceil(row_jobs))
+    };
+    let column_jobs = right.panels().div_ceil(panels_each);
+    (0..row_jobs * column_jobs).into_par_iter().for_each(|job| {
+        let first_row = job / column_jobs * JOB_ROWS;
+        let first_panel = job % column_jobs * panels_each;
+        with_scratch([JOB_ROWS * DEPTH], |[scratch]| {
+            isa.run(Job {
+                left,
+                right,
+                bias,
+                out,
+                rows: first_row..rows.min(first_row + JOB_ROWS),
+                panels: first_panel..right.panels().min(first_panel + panels_each),
+                scratch,
+            });
+        });
+    });
+}
+
+struct Job<'a> {
+    left: View<'a>,
+    right: &'a RightPanels,
+    bias: Option<&'a [f32]>,
+    out: Out<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    /// Room for [`JOB_ROWS`] rows of a block.
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let count = self.rows.len();
+        for from in (0..self.right.depth).step_by(DEPTH) {
+            let block = (from, DEPTH.min(self.right.depth - from));
+            let packed = count.div_ceil(ROWS) * ROWS * block.1;
+            let left = &mut self.scratch[..packed];
+            pack_left(self.left, (self.rows.start, count), block, left);
+            for panel in self.panels.clone() {
+                self.column_panel(s, panel, block, packed);
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    #[inline(always)]
+    fn column_panel<S: Simd>(&self, s: S, panel: usize, block: (usize, usize), packed: usize) {
+        let first_column = panel * COLUMNS;
+        let start = match self.bias {
+            _ if block.0 > 0 => Start::Stored,
+            None => Start::Zero,
+            Some(bias) => Start::PerColumn(&bias[first_column..]),
+        };
+        for (i, left) in self.scratch[..packed].chunks_exact(ROWS * block.1).enumerate() {
+            let row = self.rows.start + i * ROWS;
+            let tile = Tile {
+                rows: ROWS.min(self.rows.end - row),
+                columns: COLUMNS.min(self.right.columns - first_column),
+                left,
+                right: self.right.panel(panel, block),
+                out: self.out.at(row * self.right.columns + first_column),
+                row_stride: self.right.columns,
+            };
+            // SAFETY: the tile lies within the output and within this job's rows and panels.
+            unsafe { multiply_tile(s, tile, start) };
+        }
+    }
+}
