@@ -41,12 +41,13 @@ fn parse_line(raw: &[u8], line: usize) -> Result<Option<PromptLine>, Invalid> {
         return Ok(None);
     }
     if text.starts_with('{') {
-        return parse_json(text, line).map(Some);
+        return parse_entry(text, line).map(Some);
     }
     Ok(Some(PromptLine { line, prompt: text.to_owned(), seed: None, settings: Settings::default() }))
 }
 
-fn parse_json(text: &str, line: usize) -> Result<PromptLine, Invalid> {
+/// Reads one JSON object that stands at `line` (from 1); the fault does not repeat the line.
+pub fn parse_entry(text: &str, line: usize) -> Result<PromptLine, Invalid> {
     let json: JsonLine =
         serde_json::from_str(text).map_err(|error| Invalid::NotAPromptLine { reason: error.to_string() })?;
     Ok(PromptLine {

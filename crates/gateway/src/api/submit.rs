@@ -1,0 +1,98 @@
+//! `POST /jobs`: a submission as JSON.
+
+use axum::Json;
+use axum::http::HeaderMap;
+use seedfarm_core::plan::{JobSpec, PromptLine, Settings};
+use seedfarm_core::{Invalid, NoiseSource, Numerics, Sampler, SeedPolicy, prompt_file, seed};
+use seedfarm_proto::{convert, json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Answer, whole};
+use crate::caller::Caller;
+use crate::error::ApiError;
+
+/// The header under which a caller may send a submission twice and have one job.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// A submission; what is left open takes the same defaults as on the command line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Submission {
+    model: String,
+    /// Texts, or objects as the lines of a prompt file have them.
+    prompts: Vec<Value>,
+    #[serde(default)]
+    name: String,
+    #[serde(default = "one")]
+    count: u32,
+    #[serde(default, with = "seed::as_text")]
+    seed: u64,
+    seed_policy: Option<String>,
+    #[serde(default)]
+    priority: i32,
+    numerics: Option<String>,
+    noise: Option<String>,
+    negative_prompt: Option<String>,
+    width: Option<u32>,
+    height: Option<u32>,
+    steps: Option<u32>,
+    guidance: Option<f64>,
+    sampler: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+pub(crate) async fn submit(caller: Caller, headers: HeaderMap, body: String) -> Answer {
+    let key = headers.get(IDEMPOTENCY_KEY).and_then(|value| value.to_str().ok());
+    let Some(key) = key.map(str::to_owned) else {
+        return Err(ApiError::bad_request(
+            "the request lacks the header Idempotency-Key: send any text of your own, and the same one when you try again",
+        ));
+    };
+    let submission: Submission = serde_json::from_str(&body).map_err(ApiError::bad_request)?;
+    let model = submission.model.clone();
+    let request = convert::submission(submission.into_spec()?, model, key);
+    let answer = caller.jobs().submit_job(request).await?.into_inner();
+    Ok(Json(json!({ "job": whole(answer.job, json::job), "repeated": answer.repeated })))
+}
+
+impl Submission {
+    fn into_spec(self) -> Result<JobSpec, Invalid> {
+        let prompts = self.prompts.iter().enumerate().map(|(i, prompt)| prompt_line(i + 1, prompt));
+        Ok(JobSpec {
+            name: self.name,
+            prompts: prompts.collect::<Result<_, _>>()?,
+            count: self.count,
+            seed: self.seed,
+            seed_policy: named(self.seed_policy, SeedPolicy::from_name)?.unwrap_or_default(),
+            priority: self.priority,
+            numerics: named(self.numerics, Numerics::from_name)?.unwrap_or_default(),
+            noise: named(self.noise, NoiseSource::from_name)?.unwrap_or_default(),
+            settings: Settings {
+                negative_prompt: self.negative_prompt,
+                width: self.width,
+                height: self.height,
+                steps: self.steps,
+                guidance: self.guidance,
+                sampler: named(self.sampler, Sampler::from_name)?,
+            },
+        })
+    }
+}
+
+fn named<T>(name: Option<String>, parse: impl Fn(&str) -> Result<T, Invalid>) -> Result<Option<T>, Invalid> {
+    name.as_deref().map(parse).transpose()
+}
+
+/// Reads the `line`-th entry of `prompts` (from 1).
+fn prompt_line(line: usize, prompt: &Value) -> Result<PromptLine, Invalid> {
+    match prompt {
+        Value::String(text) => {
+            Ok(PromptLine { line, prompt: text.clone(), seed: None, settings: Settings::default() })
+        }
+        other => prompt_file::parse_entry(&other.to_string(), line).map_err(|fault| fault.at_line(line)),
+    }
+}
