@@ -1,1 +1,34 @@
 //! Diffusion on candle: (Recipe, device) to pixels and fingerprint, synchronous.
+//!
+//! A model is a folder in the layout that diffusers writes. [`Model::load`] puts it on a device for one
+//! class of arithmetic, [`Model::render`] turns recipes into pixels, [`read_manifest`] tells what a folder
+//! holds without loading it. The engine knows no farm: no network, no database, no clock.
+//!
+//! Where things are: `weights` and `config` read the folder and trust none of it; `ops` holds the two
+//! classes of arithmetic; `clip`, `unet`, `vae` and `resnet` are the networks, written in `ops` alone;
+//! `samplers` has one file a sampler; `render` runs a batch.
+
+mod clip;
+mod config;
+mod device;
+mod error;
+mod fingerprint;
+mod folder;
+mod manifest;
+mod model;
+mod ops;
+mod render;
+mod resnet;
+mod samplers;
+mod tokenizer;
+mod unet;
+mod vae;
+mod weights;
+
+pub use device::{DeviceInfo, DeviceSpec, devices};
+pub use error::{Error, Result};
+pub use fingerprint::{ENGINE_REVISION, fingerprint};
+pub use manifest::read_manifest;
+pub use model::Model;
+pub use render::{Observer, Progress, Rendered, Unobserved, group};
+pub use tokenizer::PromptTokens;

@@ -1,0 +1,65 @@
+//! `vae/config.json`: the shape of an `AutoencoderKL`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{CHANNELS, ConfigFile, LAYERS};
+use crate::Result;
+
+/// The shape of the decoder.
+#[derive(Debug, Clone)]
+pub(crate) struct VaeConfig {
+    pub latent_channels: usize,
+    /// From the full size to the smallest.
+    pub channels: Vec<usize>,
+    /// Residual layers of an encoder block; a decoder block has one more.
+    pub layers: usize,
+    pub norm_groups: usize,
+    /// Latents are divided by it before decoding.
+    pub scaling: f64,
+    /// Added to the latents after the division.
+    pub shift: f64,
+    pub post_quant_conv: bool,
+    pub mid_attention: bool,
+}
+
+impl VaeConfig {
+    /// Reads and bounds the file. Defaults are those of diffusers' `AutoencoderKL`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = ConfigFile::read(path)?;
+        file.only("_class_name", &[json!("AutoencoderKL")])?;
+        file.only("act_fn", &[json!("silu"), json!("swish")])?;
+        file.only("out_channels", &[json!(3)])?;
+        file.only("latents_mean", &[])?;
+        file.only("latents_std", &[])?;
+        let channels = file.block_channels("block_out_channels")?;
+        for name in file.texts("up_block_types", channels.len())? {
+            if name != "UpDecoderBlock2D" {
+                return Err(
+                    file.fault("up_block_types", format!("holds '{name}': UpDecoderBlock2D is supported"))
+                );
+            }
+        }
+        let norm_groups = file.count("norm_num_groups", Some(32), 1..=1024)?;
+        if let Some(odd) = channels.iter().find(|count| *count % norm_groups != 0) {
+            let reason = format!("holds {odd}, which is not a multiple of norm_num_groups {norm_groups}");
+            return Err(file.fault("block_out_channels", reason));
+        }
+        Ok(Self {
+            latent_channels: file.count("latent_channels", Some(4), CHANNELS)?,
+            channels,
+            layers: file.count("layers_per_block", Some(1), LAYERS)?,
+            norm_groups,
+            scaling: file.number("scaling_factor", 0.18215, 1e-6..=1e6)?,
+            shift: file.number("shift_factor", 0.0, -1e6..=1e6)?,
+            post_quant_conv: file.flag("use_post_quant_conv", true)?,
+            mid_attention: file.flag("mid_block_add_attention", true)?,
+        })
+    }
+
+    /// Pixels a side of one latent element.
+    pub fn pixels_per_latent(&self) -> usize {
+        1 << (self.channels.len() - 1)
+    }
+}

@@ -1,0 +1,111 @@
+//! The operations that models are written in, in two classes of arithmetic.
+//!
+//! Model files call [`Ops`] and the layers here and nothing else that computes, so that strict numerics
+//! hold for every model by construction. `strict` hands each operation to `seedfarm-numerics`, `fast` to
+//! candle.
+
+mod fast;
+mod layers;
+mod strict;
+
+use candle_core::{Device, Tensor};
+use seedfarm_core::Numerics;
+
+use crate::Result;
+
+pub(crate) use self::layers::{Conv2d, GroupNorm, LayerNorm, Linear};
+
+/// How queries meet keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attention {
+    /// Heads; they divide the width.
+    pub heads: usize,
+    /// Whether a query sees only the keys up to its own position.
+    pub causal: bool,
+}
+
+/// The operations without weights, on one device in one class of arithmetic.
+#[derive(Debug, Clone)]
+pub(crate) struct Ops {
+    numerics: Numerics,
+    device: Device,
+}
+
+impl Ops {
+    pub fn new(numerics: Numerics, device: Device) -> Self {
+        Self { numerics, device }
+    }
+
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// `x * sigmoid(x)`.
+    pub fn silu(&self, x: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::silu(x),
+            Numerics::Fast => Ok(x.silu()?),
+        }
+    }
+
+    /// `x * normal_cdf(x)`, by erf.
+    pub fn gelu(&self, x: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::gelu(x),
+            Numerics::Fast => Ok(x.gelu_erf()?),
+        }
+    }
+
+    /// `x * sigmoid(1.702 x)`.
+    pub fn quick_gelu(&self, x: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::quick_gelu(x),
+            Numerics::Fast => fast::quick_gelu(x),
+        }
+    }
+
+    /// `[.., 2 n]` to `[.., n]`: the first half times the gelu of the second.
+    pub fn geglu(&self, x: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::geglu(x),
+            Numerics::Fast => fast::geglu(x),
+        }
+    }
+
+    /// The sum of two tensors of one shape.
+    pub fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::add(a, b),
+            Numerics::Fast => Ok((a + b)?),
+        }
+    }
+
+    /// `x` `[batch, channels, h, w]` plus one number a channel, `row` `[1, channels]`.
+    pub fn add_channels(&self, x: &Tensor, row: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::add_channels(x, row),
+            Numerics::Fast => Ok(x.broadcast_add(&row.reshape((1, (), 1, 1))?)?),
+        }
+    }
+
+    /// Each pixel of `[batch, channels, h, w]` four times: `[batch, channels, 2 h, 2 w]`.
+    pub fn upsample2x(&self, x: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::upsample2x(x),
+            Numerics::Fast => fast::upsample2x(x),
+        }
+    }
+
+    /// `softmax(q k^T / sqrt(head width)) v`: `q` `[batch, queries, width]`, `k` and `v`
+    /// `[batch, keys, width]`, the heads side by side in the width.
+    pub fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, config: Attention) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::attention(q, k, v, config),
+            Numerics::Fast => fast::attention(q, k, v, config),
+        }
+    }
+}

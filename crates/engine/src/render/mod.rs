@@ -1,0 +1,13 @@
+//! From recipes to pixels: one run over a batch of recipes that share everything but their texts,
+//! guidance scales and seeds.
+
+mod batch;
+mod observer;
+mod pixels;
+mod run;
+
+pub(crate) use self::batch::check_batch;
+pub use self::batch::group;
+pub use self::observer::{Observer, Progress, Unobserved};
+pub use self::pixels::Rendered;
+pub(crate) use self::run::{PADDED_BATCH, Run};

@@ -1,0 +1,255 @@
+//! One run: texts to embeddings, noise to latents step by step, latents to pixels.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use candle_core::Tensor;
+use seedfarm_core::{NoiseSource, Recipe};
+use seedfarm_numerics::philox;
+
+use super::batch::is_guided;
+use super::observer::{Observer, Progress};
+use super::pixels::{Rendered, interleave};
+use crate::model::Networks;
+use crate::samplers::{Sampling, sampling};
+use crate::unet::AttentionKeys;
+use crate::{Error, Result};
+
+/// Samples of every call to the network where kernels depend on the batch's shape: batches are cut into
+/// pieces of this many and the last piece is filled up. Not needed on the CPU.
+pub(crate) const PADDED_BATCH: usize = 4;
+/// Longest excerpt of a cut-off text that a warning quotes, in characters.
+const EXCERPT_CHARS: usize = 80;
+
+/// The state of a run.
+pub(crate) struct Run<'a> {
+    networks: &'a Networks,
+    recipes: &'a [Recipe],
+    sampler: Box<dyn Sampling>,
+    timesteps: &'a [f64],
+    /// Channels, height and width of one image's latents.
+    shape: (usize, usize, usize),
+    /// One image's latents each.
+    latents: Vec<Vec<f32>>,
+    pieces: Vec<Piece>,
+    warnings: Vec<Vec<String>>,
+}
+
+/// Images that go through the network together.
+struct Piece {
+    /// Positions in the run; the last is repeated where the piece was filled up.
+    images: Vec<usize>,
+    /// For the unguided half first, where there is guidance.
+    text_keys: Vec<AttentionKeys>,
+}
+
+impl<'a> Run<'a> {
+    /// Prepares texts and noise. `recipes` are checked to share a batch and are not empty.
+    pub fn new(networks: &'a Networks, recipes: &'a [Recipe]) -> Result<Self> {
+        let template = &recipes[0].template;
+        let sampler = sampling(template.sampler, &template.noise_schedule, &template.timesteps)?;
+        let per_latent = networks.vae.config().pixels_per_latent();
+        let (height, width) = (template.height as usize / per_latent, template.width as usize / per_latent);
+        let mut run = Self {
+            networks,
+            recipes,
+            timesteps: &template.timesteps,
+            shape: (networks.unet.config().in_channels, height, width),
+            latents: Vec::new(),
+            pieces: Vec::new(),
+            warnings: vec![Vec::new(); recipes.len()],
+            sampler,
+        };
+        run.latents = (0..recipes.len()).map(|image| run.first_latents(image)).collect();
+        run.pieces = run.prepare_pieces()?;
+        Ok(run)
+    }
+
+    /// Samples and decodes.
+    pub fn finish(mut self, observer: &mut dyn Observer) -> Result<Vec<Rendered>> {
+        for step in 0..self.timesteps.len() {
+            let predictions = self.predict(step)?;
+            let of_image =
+                |image: usize| self.sampler.denoised(step, &self.latents[image], &predictions[image]);
+            let denoised: Vec<Vec<f32>> = (0..self.recipes.len()).map(of_image).collect();
+            self.advance(step, &predictions);
+            self.report(step + 1, &denoised, observer)?;
+        }
+        (0..self.recipes.len()).map(|image| self.decode(image, &self.latents[image])).collect()
+    }
+
+    fn first_latents(&self, image: usize) -> Vec<f32> {
+        let scale = self.sampler.initial_scale();
+        self.noise(image, 0).into_iter().map(|unit| unit * scale).collect()
+    }
+
+    /// One image's noise: a function of its seed and the draw's number alone.
+    fn noise(&self, image: usize, draw: u32) -> Vec<f32> {
+        let (channels, height, width) = self.shape;
+        let mut noise = vec![0.0; channels * height * width];
+        let recipe = &self.recipes[image];
+        match recipe.template.noise {
+            NoiseSource::Philox => philox::standard_normal(recipe.seed, draw, &mut noise),
+        }
+        noise
+    }
+
+    /// Encodes each text once and cuts the batch into pieces.
+    fn prepare_pieces(&mut self) -> Result<Vec<Piece>> {
+        let mut texts = Texts { networks: self.networks, encoded: HashMap::new() };
+        let guided = is_guided(&self.recipes[0]);
+        for (image, recipe) in self.recipes.iter().enumerate() {
+            let warnings = &mut self.warnings[image];
+            texts.encode("prompt", &recipe.template.prompt, warnings)?;
+            if guided {
+                texts.encode("negative prompt", &recipe.template.negative_prompt, warnings)?;
+            }
+        }
+        let prompts = |images: &[usize], text: fn(&Recipe) -> &str| {
+            images.iter().map(|image| texts.encoded[text(&self.recipes[*image])].clone()).collect::<Vec<_>>()
+        };
+        let piece = |images: Vec<usize>| {
+            let mut rows =
+                if guided { prompts(&images, |recipe| &recipe.template.negative_prompt) } else { Vec::new() };
+            rows.extend(prompts(&images, |recipe| &recipe.template.prompt));
+            Ok(Piece { text_keys: self.networks.unet.text_keys(&Tensor::cat(&rows, 0)?)?, images })
+        };
+        let padded = !self.networks.ops.device().is_cpu();
+        pieces(self.recipes.len(), padded.then_some(PADDED_BATCH)).into_iter().map(piece).collect()
+    }
+
+    /// The network's predictions for every image, with guidance applied.
+    fn predict(&self, step: usize) -> Result<Vec<Vec<f32>>> {
+        let mut predictions = vec![Vec::new(); self.recipes.len()];
+        for piece in &self.pieces {
+            let samples = self.predict_piece(piece, step)?;
+            let (unguided, prompted) = samples.split_at(samples.len() - piece.images.len());
+            for (slot, image) in piece.images.iter().enumerate() {
+                predictions[*image] = match unguided.get(slot) {
+                    Some(unguided) => {
+                        guide(unguided, &prompted[slot], self.recipes[*image].template.guidance)
+                    }
+                    None => prompted[slot].clone(),
+                };
+            }
+        }
+        Ok(predictions)
+    }
+
+    fn predict_piece(&self, piece: &Piece, step: usize) -> Result<Vec<Vec<f32>>> {
+        let (channels, height, width) = self.shape;
+        let input = |image: &usize| self.sampler.model_input(step, &self.latents[*image]);
+        let inputs: Vec<f32> = piece.images.iter().flat_map(input).collect();
+        let device = self.networks.ops.device();
+        let mut batch = Tensor::from_vec(inputs, (piece.images.len(), channels, height, width), device)?;
+        if is_guided(&self.recipes[0]) {
+            batch = Tensor::cat(&[&batch, &batch], 0)?;
+        }
+        let predicted = self.networks.unet.forward(&batch, self.timesteps[step], &piece.text_keys)?;
+        let flat = predicted.flatten_all()?.to_vec1::<f32>()?;
+        Ok(flat.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
+    }
+
+    fn advance(&mut self, step: usize, predictions: &[Vec<f32>]) {
+        for (image, prediction) in predictions.iter().enumerate() {
+            // Draw 0 made the first latents.
+            let noise =
+                if self.sampler.takes_noise() { self.noise(image, step as u32 + 1) } else { Vec::new() };
+            self.sampler.step(step, &mut self.latents[image], prediction, &noise);
+        }
+    }
+
+    fn report(&self, step: usize, denoised: &[Vec<f32>], observer: &mut dyn Observer) -> Result<()> {
+        let steps = self.timesteps.len();
+        let progress = Progress {
+            step,
+            steps,
+            images: self.recipes.len(),
+            preview: &|image| self.decode(image, &denoised[image]),
+            latents: &self.latents,
+        };
+        match observer.stepped(&progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled { step, steps }),
+        }
+    }
+
+    /// Decodes one image's latents. Images are decoded one by one: it bounds memory, and the decoder's
+    /// work on one image fills the device.
+    fn decode(&self, image: usize, latents: &[f32]) -> Result<Rendered> {
+        let (channels, height, width) = self.shape;
+        let vae = &self.networks.vae;
+        let (scaling, shift) = (vae.config().scaling as f32, vae.config().shift as f32);
+        let scaled: Vec<f32> = latents.iter().map(|value| value / scaling + shift).collect();
+        let input = Tensor::from_vec(scaled, (1, channels, height, width), self.networks.ops.device())?;
+        let planes = vae.decode(&input)?.flatten_all()?.to_vec1::<f32>()?;
+        if planes.iter().any(|value| !value.is_finite()) {
+            return Err(Error::NotFinite { stage: "decoded picture", index: image });
+        }
+        let template = &self.recipes[image].template;
+        let warnings = self.warnings[image].clone();
+        Ok(Rendered { width: template.width, height: template.height, rgb: interleave(&planes), warnings })
+    }
+}
+
+/// Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598): away from the negative prompt's
+/// prediction, through the prompt's.
+fn guide(unguided: &[f32], prompted: &[f32], guidance: f64) -> Vec<f32> {
+    let guidance = guidance as f32;
+    unguided.iter().zip(prompted).map(|(away, towards)| away + guidance * (towards - away)).collect()
+}
+
+/// Positions 0 to `images`, all together or in pieces of one length, the last filled up by repetition.
+fn pieces(images: usize, length: Option<usize>) -> Vec<Vec<usize>> {
+    let all: Vec<usize> = (0..images).collect();
+    let Some(length) = length else { return vec![all] };
+    all.chunks(length)
+        .map(|piece| {
+            let mut piece = piece.to_vec();
+            piece.resize(length, piece[piece.len() - 1]);
+            piece
+        })
+        .collect()
+}
+
+/// The texts of a run, each encoded once.
+struct Texts<'a> {
+    networks: &'a Networks,
+    encoded: HashMap<&'a str, Tensor>,
+}
+
+impl<'a> Texts<'a> {
+    /// Encodes a text unless it has been, and warns of what does not fit the window.
+    fn encode(&mut self, name: &str, text: &'a str, warnings: &mut Vec<String>) -> Result<()> {
+        let tokens = self.networks.tokenizer.tokenize(text)?;
+        if !tokens.cut_off.is_empty() {
+            let excerpt: String = tokens.cut_off.chars().take(EXCERPT_CHARS).collect();
+            warnings.push(format!(
+                "the model reads {} tokens; of the {name} it did not read '{excerpt}'",
+                tokens.kept
+            ));
+        }
+        if !self.encoded.contains_key(text) {
+            self.encoded.insert(text, self.networks.text.forward(&tokens.ids)?);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_one_length_are_filled_with_their_last_image() {
+        assert_eq!(pieces(3, None), [vec![0, 1, 2]]);
+        assert_eq!(pieces(5, Some(4)), [vec![0, 1, 2, 3], vec![4, 4, 4, 4]]);
+    }
+
+    #[test]
+    fn guidance_of_one_is_the_prompt_alone_and_of_zero_the_negative_prompt_alone() {
+        assert_eq!(guide(&[1.0], &[3.0], 1.0), [3.0]);
+        assert_eq!(guide(&[1.0], &[3.0], 0.0), [1.0]);
+        assert_eq!(guide(&[1.0], &[3.0], 2.0), [5.0]);
+    }
+}
