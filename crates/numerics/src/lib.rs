@@ -14,6 +14,7 @@
 pub mod attention;
 mod check;
 pub mod conv;
+mod elementwise;
 mod error;
 mod gemm;
 pub mod isa;

@@ -1,8 +1,13 @@
 //! Group norm, layer norm and softmax: mean and variance in two passes, in a fixed order.
 
+use rayon::prelude::*;
+
 use crate::check;
+use crate::elementwise::{Affine, CHUNK, Map, Squares, Sum, largest, map_slice, reduce};
 use crate::error::Result;
-use crate::reference;
+use crate::isa::{Isa, Kernel};
+use crate::math::exp_v;
+use crate::simd::{Scalar, Simd};
 
 /// The sizes of a group norm over `[batch, channels, spatial]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +35,7 @@ pub fn group_norm(
     eps: f32,
     out: &mut [f32],
 ) -> Result<()> {
-    let per_group = check_groups(x, shape, weight, bias, out)?;
-    let size = per_group * shape.spatial;
-    for (i, (x, out)) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)).enumerate() {
-        let first = i % shape.groups * per_group;
-        let (weight, bias) = (&weight[first..][..per_group], &bias[first..][..per_group]);
-        reference::group_norm(x, shape.spatial, weight, bias, eps, out);
-    }
-    Ok(())
+    group_norm_then::<false>(x, shape, weight, bias, eps, out)
 }
 
 /// [`group_norm`] followed by silu, in one pass less. The bits are those of the two in turn.
@@ -52,11 +50,60 @@ pub fn group_norm_silu(
     eps: f32,
     out: &mut [f32],
 ) -> Result<()> {
-    group_norm(x, shape, weight, bias, eps, out)?;
-    for out in out {
-        *out = reference::silu(*out);
-    }
+    group_norm_then::<true>(x, shape, weight, bias, eps, out)
+}
+
+fn group_norm_then<const SILU: bool>(
+    x: &[f32],
+    shape: &GroupNormShape,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) -> Result<()> {
+    let per_group = check_groups(x, shape, weight, bias, out)?;
+    let isa = Isa::active();
+    let (size, spatial) = (per_group * shape.spatial, shape.spatial);
+    let groups = out.par_chunks_mut(size).zip(x.par_chunks(size)).enumerate();
+    groups.for_each(|(i, (out, x))| {
+        let first = i % shape.groups * per_group;
+        let (weight, bias) = (&weight[first..][..per_group], &bias[first..][..per_group]);
+        isa.run(Group::<SILU> { x, spatial, weight, bias, eps, out });
+    });
     Ok(())
+}
+
+/// One group: `x` is `[channels of the group, spatial]`.
+struct Group<'a, const SILU: bool> {
+    x: &'a [f32],
+    spatial: usize,
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl<const SILU: bool> Kernel for Group<'_, SILU> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let count = self.x.len() as f32;
+        let mut sums = vec![0.0; self.weight.len()];
+        for (sum, x) in sums.iter_mut().zip(self.x.chunks_exact(self.spatial)) {
+            *sum = reduce(s, Sum, x);
+        }
+        let mean = reduce(s, Sum, &sums) / count;
+        for (sum, x) in sums.iter_mut().zip(self.x.chunks_exact(self.spatial)) {
+            *sum = reduce(s, Squares { mean }, x);
+        }
+        let inverse = 1.0 / (reduce(s, Sum, &sums) / count + self.eps).sqrt();
+        let channels = self.x.chunks_exact(self.spatial).zip(self.out.chunks_exact_mut(self.spatial));
+        for (i, (x, out)) in channels.enumerate() {
+            let (factor, bias) = (self.weight[i] * inverse, self.bias[i]);
+            map_slice(s, Affine::<SILU> { mean, factor, bias }, x, out);
+        }
+    }
 }
 
 fn check_groups(
@@ -91,10 +138,65 @@ pub fn layer_norm(
     check::length("the output", out, &[rows, width])?;
     check::length("the weight", weight, &[width])?;
     check::length("the bias", bias, &[width])?;
-    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        reference::layer_norm(x, weight, bias, eps, out);
-    }
+    let isa = Isa::active();
+    let size = CHUNK.div_ceil(width) * width;
+    out.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(out, x)| {
+        isa.run(LayerRows { x, weight, bias, eps, out });
+    });
     Ok(())
+}
+
+/// Some rows of a layer norm.
+struct LayerRows<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for LayerRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.weight.len();
+        let count = width as f32;
+        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+            let mean = reduce(s, Sum, x) / count;
+            let inverse = 1.0 / (reduce(s, Squares { mean }, x) / count + self.eps).sqrt();
+            let whole = width - width % S::LANES;
+            for i in (0..whole).step_by(S::LANES) {
+                // SAFETY: `whole` is at most the length of all four.
+                unsafe { normalise(s, i, (x, self.weight, self.bias), (mean, inverse), out) };
+            }
+            for i in whole..width {
+                // SAFETY: `i` is an element of all four.
+                unsafe { normalise(Scalar, i, (x, self.weight, self.bias), (mean, inverse), out) };
+            }
+        }
+    }
+}
+
+/// `(x - mean) * (weight * inverse) + bias` for the elements from `i` on.
+///
+/// # Safety
+/// All slices have a vector of elements there.
+#[inline(always)]
+unsafe fn normalise<S: Simd>(
+    s: S,
+    i: usize,
+    (x, weight, bias): (&[f32], &[f32], &[f32]),
+    (mean, inverse): (f32, f32),
+    out: &mut [f32],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let factor = s.mul(s.load(weight.as_ptr().add(i)), s.splat(inverse));
+        let x = s.sub(s.load(x.as_ptr().add(i)), s.splat(mean));
+        let y = s.fma(x, factor, s.load(bias.as_ptr().add(i)));
+        s.store(out.as_mut_ptr().add(i), y);
+    }
 }
 
 /// The softmax of each row of `x` `[rows, width]`.
@@ -104,8 +206,59 @@ pub fn layer_norm(
 pub fn softmax(x: &[f32], rows: usize, width: usize, out: &mut [f32]) -> Result<()> {
     check::length("the input", x, &[rows, width])?;
     check::length("the output", out, &[rows, width])?;
-    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        reference::softmax(x, out);
-    }
+    let isa = Isa::active();
+    let size = CHUNK.div_ceil(width) * width;
+    out.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(out, x)| {
+        isa.run(SoftmaxRows { x, width, out });
+    });
     Ok(())
+}
+
+/// Some rows of a softmax.
+struct SoftmaxRows<'a> {
+    x: &'a [f32],
+    width: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for SoftmaxRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.width;
+        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+            let most = largest(s, x);
+            map_slice(s, ExpMinus(most), x, out);
+            let total = reduce(s, Sum, out);
+            divide(s, total, out);
+        }
+    }
+}
+
+/// `e^(x - most)`
+#[derive(Clone, Copy)]
+struct ExpMinus(f32);
+
+impl Map for ExpMinus {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        exp_v(s, s.sub(x, s.splat(self.0)))
+    }
+}
+
+/// Divides every element.
+#[inline(always)]
+fn divide<S: Simd>(s: S, by: f32, out: &mut [f32]) {
+    let whole = out.len() - out.len() % S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: `whole` is at most the length.
+        unsafe {
+            let at = out.as_mut_ptr().add(i);
+            s.store(at, s.div(s.load(at), s.splat(by)));
+        }
+    }
+    for x in &mut out[whole..] {
+        *x /= by;
+    }
 }

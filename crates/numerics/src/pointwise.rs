@@ -1,23 +1,25 @@
 //! Operations on each element alone. All write to `out`, which is as long as the input.
 
-use crate::check;
-use crate::error::Result;
-use crate::reference;
+use rayon::prelude::*;
 
-fn map(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) -> Result<()> {
+use crate::check;
+use crate::elementwise::{
+    Add, CHUNK, Gelu, GeluTanh, Map, MapSlice, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu, TimesGelu,
+    Zip, ZipSlice, map, zip,
+};
+use crate::error::Result;
+use crate::isa::Isa;
+
+fn checked_map(f: impl Map, x: &[f32], out: &mut [f32]) -> Result<()> {
     check::same_length("the output", out, x.len())?;
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out = f(x);
-    }
+    map(f, x, out);
     Ok(())
 }
 
-fn zip(a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32) -> Result<()> {
+fn checked_zip(f: impl Zip, a: &[f32], b: &[f32], out: &mut [f32]) -> Result<()> {
     check::same_length("the second operand", b, a.len())?;
     check::same_length("the output", out, a.len())?;
-    for (out, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
-        *out = f(a, b);
-    }
+    zip(f, a, b, out);
     Ok(())
 }
 
@@ -26,7 +28,7 @@ fn zip(a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32) -> Re
 /// # Errors
 /// Where the lengths differ.
 pub fn silu(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map(x, out, reference::silu)
+    checked_map(Silu, x, out)
 }
 
 /// `1 / (1 + e^-x)`
@@ -34,7 +36,7 @@ pub fn silu(x: &[f32], out: &mut [f32]) -> Result<()> {
 /// # Errors
 /// Where the lengths differ.
 pub fn sigmoid(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map(x, out, crate::math::sigmoid)
+    checked_map(Sigmoid, x, out)
 }
 
 /// GELU by the error function.
@@ -42,7 +44,7 @@ pub fn sigmoid(x: &[f32], out: &mut [f32]) -> Result<()> {
 /// # Errors
 /// Where the lengths differ.
 pub fn gelu(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map(x, out, reference::gelu)
+    checked_map(Gelu, x, out)
 }
 
 /// GELU approximated by the hyperbolic tangent.
@@ -50,7 +52,7 @@ pub fn gelu(x: &[f32], out: &mut [f32]) -> Result<()> {
 /// # Errors
 /// Where the lengths differ.
 pub fn gelu_tanh(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map(x, out, reference::gelu_tanh)
+    checked_map(GeluTanh, x, out)
 }
 
 /// `x / (1 + e^(-1.702 x))`, the GELU of CLIP.
@@ -58,7 +60,7 @@ pub fn gelu_tanh(x: &[f32], out: &mut [f32]) -> Result<()> {
 /// # Errors
 /// Where the lengths differ.
 pub fn quick_gelu(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map(x, out, reference::quick_gelu)
+    checked_map(QuickGelu, x, out)
 }
 
 /// `out` `[rows, width]` = first half of each row of `x` `[rows, 2 * width]` times the GELU (by the
@@ -69,12 +71,15 @@ pub fn quick_gelu(x: &[f32], out: &mut [f32]) -> Result<()> {
 pub fn geglu(x: &[f32], rows: usize, width: usize, out: &mut [f32]) -> Result<()> {
     check::length("the output", out, &[rows, width])?;
     check::length("the input", x, &[rows, 2, width])?;
-    for (x, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
-        let (value, gate) = x.split_at(width);
-        for (out, (value, &gate)) in out.iter_mut().zip(value.iter().zip(gate)) {
-            *out = value * reference::gelu(gate);
+    let isa = Isa::active();
+    let rows_each = CHUNK.div_ceil(width);
+    let jobs = out.par_chunks_mut(rows_each * width).zip(x.par_chunks(rows_each * 2 * width));
+    jobs.for_each(|(out, x)| {
+        for (x, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+            let (a, b) = x.split_at(width);
+            isa.run(ZipSlice { f: TimesGelu, a, b, out });
         }
-    }
+    });
     Ok(())
 }
 
@@ -83,7 +88,7 @@ pub fn geglu(x: &[f32], rows: usize, width: usize, out: &mut [f32]) -> Result<()
 /// # Errors
 /// Where the lengths differ.
 pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) -> Result<()> {
-    zip(a, b, out, |a, b| a + b)
+    checked_zip(Add, a, b, out)
 }
 
 /// `a * b`
@@ -91,7 +96,7 @@ pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) -> Result<()> {
 /// # Errors
 /// Where the lengths differ.
 pub fn mul(a: &[f32], b: &[f32], out: &mut [f32]) -> Result<()> {
-    zip(a, b, out, |a, b| a * b)
+    checked_zip(Multiply, a, b, out)
 }
 
 /// `x * factor`
@@ -99,7 +104,7 @@ pub fn mul(a: &[f32], b: &[f32], out: &mut [f32]) -> Result<()> {
 /// # Errors
 /// Where the lengths differ.
 pub fn scale(x: &[f32], factor: f32, out: &mut [f32]) -> Result<()> {
-    map(x, out, |x| x * factor)
+    checked_map(Scaled(factor), x, out)
 }
 
 /// `x` `[planes, spatial]` plus `bias` `[planes]`, one number for each plane. With
@@ -111,9 +116,16 @@ pub fn add_channels(x: &[f32], bias: &[f32], planes: usize, spatial: usize, out:
     check::length("the input", x, &[planes, spatial])?;
     check::length("the output", out, &[planes, spatial])?;
     check::length("the bias", bias, &[planes])?;
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = x[i] + bias[i / spatial];
-    }
+    let isa = Isa::active();
+    let planes_each = CHUNK.div_ceil(spatial);
+    let size = planes_each * spatial;
+    let jobs = out.par_chunks_mut(size).zip(x.par_chunks(size)).zip(bias.par_chunks(planes_each));
+    jobs.for_each(|((out, x), bias)| {
+        let planes = x.chunks_exact(spatial).zip(out.chunks_exact_mut(spatial));
+        for ((x, out), &term) in planes.zip(bias) {
+            isa.run(MapSlice { f: Plus(term), x, out });
+        }
+    });
     Ok(())
 }
 
@@ -124,12 +136,14 @@ pub fn add_channels(x: &[f32], bias: &[f32], planes: usize, spatial: usize, out:
 pub fn upsample_nearest_2x(x: &[f32], planes: usize, h: usize, w: usize, out: &mut [f32]) -> Result<()> {
     check::length("the input", x, &[planes, h, w])?;
     check::length("the output", out, &[planes, h, 2, w, 2])?;
-    for (x, out) in x.chunks_exact(w).zip(out.chunks_exact_mut(4 * w)) {
-        let (first, second) = out.split_at_mut(2 * w);
-        for (pair, &x) in first.chunks_exact_mut(2).zip(x) {
-            pair.fill(x);
+    out.par_chunks_mut(4 * h * w).zip(x.par_chunks(h * w)).for_each(|(out, x)| {
+        for (x, out) in x.chunks_exact(w).zip(out.chunks_exact_mut(4 * w)) {
+            let (first, second) = out.split_at_mut(2 * w);
+            for (pair, &x) in first.chunks_exact_mut(2).zip(x) {
+                pair.fill(x);
+            }
+            second.copy_from_slice(first);
         }
-        second.copy_from_slice(first);
-    }
+    });
     Ok(())
 }

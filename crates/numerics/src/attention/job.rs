@@ -1,0 +1,165 @@
+//! Attention of one head for a range of its queries.
+//!
+//! [`COLUMNS`] queries at a time lie across the lanes: their scores `[key][query]` are a product
+//! of packed keys and queries, the softmax works on each lane alone, and the weights so made are
+//! the packed right operand of the product with the values.
+
+use std::ops::Range;
+
+use super::{AttentionShape, Mask};
+use crate::gemm::{COLUMNS, DEPTH, Out, ROWS, Start, Tile, View, multiply_tile, pack_left, pack_right};
+use crate::isa::Kernel;
+use crate::math::exp_v;
+use crate::simd::Simd;
+
+/// One head of one sequence, for some of its queries.
+pub(super) struct Job<'a> {
+    pub(super) shape: AttentionShape,
+    pub(super) scale: f32,
+    pub(super) mask: Mask,
+    /// Rows of this head's queries, keys and values.
+    pub(super) q: View<'a>,
+    pub(super) k: View<'a>,
+    pub(super) v: View<'a>,
+    pub(super) queries: Range<usize>,
+    pub(super) out: Out<'a>,
+    /// Where this head's row of query 0 begins in `out`.
+    pub(super) out_start: usize,
+    /// Parts of the lengths that [`scratch_lengths`] gives.
+    pub(super) scratch: [&'a mut [f32]; 5],
+}
+
+/// Room for keys, values, queries, weights and results.
+pub(super) fn scratch_lengths(shape: &AttentionShape) -> [usize; 5] {
+    let (d, keys) = (shape.head_dim, shape.kv_len);
+    let (d_padded, keys_padded) = (d.next_multiple_of(ROWS), keys.next_multiple_of(ROWS));
+    let lines = |len: usize| len.next_multiple_of(16);
+    [lines(keys_padded * d), lines(d_padded * keys), d * COLUMNS, keys * COLUMNS, d_padded * COLUMNS]
+}
+
+impl Kernel for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (d, keys) = (self.shape.head_dim, self.shape.kv_len);
+        let key_panels = keys.next_multiple_of(ROWS) * d;
+        let value_panels = d.next_multiple_of(ROWS) * keys;
+        pack_left(self.k, (0, keys), (0, d), &mut self.scratch[0][..key_panels]);
+        pack_left(self.v.transposed(), (0, d), (0, keys), &mut self.scratch[1][..value_panels]);
+        for first in self.queries.clone().step_by(COLUMNS) {
+            let count = COLUMNS.min(self.queries.end - first);
+            pack_right(self.q.transposed(), (first, count), (0, d), &mut self.scratch[2][..d * COLUMNS]);
+            self.scores(s);
+            let totals = self.weights(s, first);
+            self.results(s);
+            self.write(s, (first, count), &totals);
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Products of all keys with the queries.
+    #[inline(always)]
+    fn scores<S: Simd>(&mut self, s: S) {
+        let (d, keys) = (self.shape.head_dim, self.shape.kv_len);
+        let [k, _, q, scores, _] = &mut self.scratch;
+        for (i, scores) in scores[..keys * COLUMNS].chunks_mut(ROWS * COLUMNS).enumerate() {
+            let tile = Tile {
+                rows: scores.len() / COLUMNS,
+                columns: COLUMNS,
+                left: &k[i * ROWS * d..][..ROWS * d],
+                right: &q[..d * COLUMNS],
+                out: scores.as_mut_ptr(),
+                row_stride: COLUMNS,
+            };
+            // SAFETY: the tile is all of `scores`.
+            unsafe { multiply_tile(s, tile, Start::Zero) };
+        }
+    }
+
+    /// Turns scores into weights; gives the sum of each query's.
+    #[inline(always)]
+    fn weights<S: Simd>(&mut self, s: S, first: usize) -> [f32; COLUMNS] {
+        let (rows, _) = self.scratch[3][..self.shape.kv_len * COLUMNS].as_chunks_mut::<COLUMNS>();
+        let places: [f32; COLUMNS] = std::array::from_fn(|lane| (first + lane) as f32);
+        let mut totals = [0.0; COLUMNS];
+        let (scale, hidden) = (s.splat(self.scale), s.splat(f32::NEG_INFINITY));
+        for lane in (0..COLUMNS).step_by(S::LANES) {
+            let mut most = hidden;
+            // SAFETY: every vector lies within an array of COLUMNS, of which LANES is a divisor.
+            let place = unsafe { s.load(places.as_ptr().add(lane)) };
+            for (key, row) in rows.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let mut score = s.mul(scale, unsafe { s.load(row.as_ptr().add(lane)) });
+                if self.mask == Mask::Causal {
+                    score = s.if_gt(s.splat(key as f32), place, hidden, score);
+                }
+                most = s.if_gt(score, most, score, most);
+                // SAFETY: as above.
+                unsafe { s.store(row.as_mut_ptr().add(lane), score) };
+            }
+            let mut total = s.splat(0.0);
+            for row in rows.iter_mut() {
+                // SAFETY: as above.
+                let score = unsafe { s.load(row.as_ptr().add(lane)) };
+                let weight = exp_v(s, s.sub(score, most));
+                total = s.add(total, weight);
+                // SAFETY: as above.
+                unsafe { s.store(row.as_mut_ptr().add(lane), weight) };
+            }
+            // SAFETY: as above.
+            unsafe { s.store(totals.as_mut_ptr().add(lane), total) };
+        }
+        totals
+    }
+
+    /// Products of the values with the weights, `[head_dim][query]`.
+    #[inline(always)]
+    fn results<S: Simd>(&mut self, s: S) {
+        let (d, keys) = (self.shape.head_dim, self.shape.kv_len);
+        let [_, v, _, weights, results] = &mut self.scratch;
+        for from in (0..keys).step_by(DEPTH) {
+            let depth = DEPTH.min(keys - from);
+            let start = if from == 0 { Start::Zero } else { Start::Stored };
+            for (i, results) in results[..d * COLUMNS].chunks_mut(ROWS * COLUMNS).enumerate() {
+                let tile = Tile {
+                    rows: results.len() / COLUMNS,
+                    columns: COLUMNS,
+                    left: &v[(i * keys + from) * ROWS..][..depth * ROWS],
+                    right: &weights[from * COLUMNS..][..depth * COLUMNS],
+                    out: results.as_mut_ptr(),
+                    row_stride: COLUMNS,
+                };
+                // SAFETY: the tile is all of `results`.
+                unsafe { multiply_tile(s, tile, start) };
+            }
+        }
+    }
+
+    /// Divides by the totals and writes the rows of `count` queries.
+    #[inline(always)]
+    fn write<S: Simd>(&mut self, s: S, (first, count): (usize, usize), totals: &[f32; COLUMNS]) {
+        let d = self.shape.head_dim;
+        let width = self.shape.heads * d;
+        let (results, _) = self.scratch[4][..d * COLUMNS].as_chunks_mut::<COLUMNS>();
+        for row in results.iter_mut() {
+            for lane in (0..COLUMNS).step_by(S::LANES) {
+                // SAFETY: every vector lies within an array of COLUMNS.
+                unsafe {
+                    let total = s.load(totals.as_ptr().add(lane));
+                    let at = row.as_mut_ptr().add(lane);
+                    s.store(at, s.div(s.load(at), total));
+                }
+            }
+        }
+        for lane in 0..count {
+            let start = self.out.at(self.out_start + (first + lane) * width);
+            // SAFETY: `head_dim` places of a row of this job's head and queries.
+            let to = unsafe { std::slice::from_raw_parts_mut(start, d) };
+            for (to, row) in to.iter_mut().zip(results.iter()) {
+                *to = row[lane];
+            }
+        }
+    }
+}

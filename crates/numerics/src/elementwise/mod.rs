@@ -1,0 +1,107 @@
+//! Running a function of one or two elements over slices, in vectors and threads.
+
+mod functions;
+mod reduce;
+
+pub(crate) use functions::{
+    Add, Affine, Gelu, GeluTanh, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu, TimesGelu,
+};
+pub(crate) use reduce::{Squares, Sum, largest, reduce};
+
+use rayon::prelude::*;
+
+use crate::isa::{Isa, Kernel};
+use crate::simd::{Scalar, Simd};
+
+/// Elements of a job.
+pub(crate) const CHUNK: usize = 1 << 14;
+
+/// A function of one element.
+pub(crate) trait Map: Copy + Send + Sync {
+    /// The function; must be `#[inline(always)]`.
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V;
+}
+
+/// A function of two elements.
+pub(crate) trait Zip: Copy + Send + Sync {
+    /// The function; must be `#[inline(always)]`.
+    fn apply<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V;
+}
+
+/// `out[i] = f(x[i])` on this thread. The slices must be equally long.
+#[inline(always)]
+pub(crate) fn map_slice<S: Simd>(s: S, f: impl Map, x: &[f32], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len());
+    let whole = x.len() - x.len() % S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: `whole` is at most the length of both.
+        unsafe { s.store(out.as_mut_ptr().add(i), f.apply(s, s.load(x.as_ptr().add(i)))) };
+    }
+    for i in whole..x.len() {
+        out[i] = f.apply(Scalar, x[i]);
+    }
+}
+
+/// `out[i] = f(a[i], b[i])` on this thread. The slices must be equally long.
+#[inline(always)]
+pub(crate) fn zip_slice<S: Simd>(s: S, f: impl Zip, a: &[f32], b: &[f32], out: &mut [f32]) {
+    assert!(a.len() == out.len() && b.len() == out.len());
+    let whole = out.len() - out.len() % S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: `whole` is at most the length of all three.
+        unsafe {
+            let (a, b) = (s.load(a.as_ptr().add(i)), s.load(b.as_ptr().add(i)));
+            s.store(out.as_mut_ptr().add(i), f.apply(s, a, b));
+        }
+    }
+    for i in whole..out.len() {
+        out[i] = f.apply(Scalar, a[i], b[i]);
+    }
+}
+
+/// [`map_slice`] as a kernel.
+pub(crate) struct MapSlice<'a, F> {
+    pub(crate) f: F,
+    pub(crate) x: &'a [f32],
+    pub(crate) out: &'a mut [f32],
+}
+
+impl<F: Map> Kernel for MapSlice<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        map_slice(s, self.f, self.x, self.out);
+    }
+}
+
+/// [`zip_slice`] as a kernel.
+pub(crate) struct ZipSlice<'a, F> {
+    pub(crate) f: F,
+    pub(crate) a: &'a [f32],
+    pub(crate) b: &'a [f32],
+    pub(crate) out: &'a mut [f32],
+}
+
+impl<F: Zip> Kernel for ZipSlice<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        zip_slice(s, self.f, self.a, self.b, self.out);
+    }
+}
+
+/// `out[i] = f(x[i])` over the current threads.
+pub(crate) fn map(f: impl Map, x: &[f32], out: &mut [f32]) {
+    let isa = Isa::active();
+    let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    chunks.for_each(|(out, x)| isa.run(MapSlice { f, x, out }));
+}
+
+/// `out[i] = f(a[i], b[i])` over the current threads.
+pub(crate) fn zip(f: impl Zip, a: &[f32], b: &[f32], out: &mut [f32]) {
+    let isa = Isa::active();
+    let chunks = out.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
+    chunks.for_each(|((out, a), b)| isa.run(ZipSlice { f, a, b, out }));
+}
