@@ -28,96 +28,155 @@ struct Run {
     x: usize,
 }
 
-/// The runs of a panel of output pixels.
-struct Runs {
+/// Where the pixels of some panels lie.
+pub(super) struct Places<const PANELS: usize> {
+    panels: [Panel; PANELS],
+    count: usize,
+}
+
+/// The runs of a panel, and the picture they are in.
+#[derive(Debug, Clone, Copy)]
+struct Panel {
+    picture: usize,
+    pixels: usize,
     runs: [Run; COLUMNS],
     count: usize,
 }
 
 impl Geometry {
-    fn runs(&self, pixels: Range<usize>) -> Runs {
-        let mut runs = [Run::default(); COLUMNS];
-        let (mut count, mut pixel) = (0, pixels.start);
+    /// The places of the panels that `panels` gives as picture and pixels, at most [`COLUMNS`].
+    pub(super) fn places<const PANELS: usize>(
+        &self,
+        panels: impl Iterator<Item = (usize, Range<usize>)>,
+    ) -> Places<PANELS> {
+        let empty = Panel { picture: 0, pixels: 0, runs: [Run::default(); COLUMNS], count: 0 };
+        let mut places = Places { panels: [empty; PANELS], count: 0 };
+        for (to, (picture, pixels)) in places.panels.iter_mut().zip(panels) {
+            *to = self.panel(picture, pixels);
+            places.count += 1;
+        }
+        places
+    }
+
+    fn panel(&self, picture: usize, pixels: Range<usize>) -> Panel {
+        let mut panel = Panel { picture, pixels: pixels.len(), runs: [Run::default(); COLUMNS], count: 0 };
+        let mut pixel = pixels.start;
         while pixel < pixels.end {
             let (row, column) = (pixel / self.out_w, pixel % self.out_w);
             let len = (self.out_w - column).min(pixels.end - pixel);
             let (y, x) = (row * self.stride, column * self.stride);
-            runs[count] = Run { column: pixel - pixels.start, len, y, x };
-            count += 1;
+            panel.runs[panel.count] = Run { column: pixel - pixels.start, len, y, x };
+            panel.count += 1;
             pixel += len;
         }
-        Runs { runs, count }
+        panel
     }
 
-    /// Fills `to` `[tap][COLUMNS]` with the values of `x` `[c, h, w]` that the taps `from..` meet
-    /// at the output pixels `pixels`, at most [`COLUMNS`] of them; +0 outside the picture.
-    pub(super) fn gather(&self, x: &[f32], pixels: Range<usize>, from: usize, to: &mut [f32]) {
+    /// Fills `to` `[panel][tap][COLUMNS]` with the values of `x` `[picture][c, h, w]` that the
+    /// `depth` taps from `from` on meet at the pixels of `places`; +0 outside the picture and
+    /// beyond the last pixel.
+    #[inline(always)]
+    pub(super) fn gather<const PANELS: usize>(
+        &self,
+        x: &[f32],
+        places: &Places<PANELS>,
+        (from, depth): (usize, usize),
+        to: &mut [f32],
+    ) {
         let (h, w) = self.input;
         let (kernel_h, kernel_w) = (self.shape.kernel_h, self.shape.kernel_w);
-        let count = pixels.len();
-        let runs = self.runs(pixels);
         let (mut channel, mut ky, mut kx) =
             (from / (kernel_h * kernel_w), from / kernel_w % kernel_h, from % kernel_w);
-        let (taps, _) = to.as_chunks_mut::<COLUMNS>();
-        for to in taps {
-            to[count..].fill(0.0);
-            for run in &runs.runs[..runs.count] {
-                let to = &mut to[run.column..][..run.len];
-                match (run.y + ky).checked_sub(self.padding.top).filter(|&y| y < h) {
-                    None => to.fill(0.0),
-                    Some(y) => self.gather_run(&x[(channel * h + y) * w..][..w], run.x + kx, to),
+        let (rows, _) = to.as_chunks_mut::<COLUMNS>();
+        let mut tap = 0;
+        while tap < depth {
+            let taps = (depth - tap).min(kernel_w - kx);
+            // All panels for one row of taps: they read on in the same rows of the picture.
+            for (i, panel) in places.panels[..places.count].iter().enumerate() {
+                let to = &mut rows[i * depth + tap..][..taps];
+                for run in &panel.runs[..panel.count] {
+                    match (run.y + ky).checked_sub(self.padding.top).filter(|&y| y < h) {
+                        None => clear(to, run.column, run.len),
+                        Some(y) => {
+                            let plane = panel.picture * self.shape.in_channels + channel;
+                            self.gather_run(&x[(plane * h + y) * w..][..w], run, kx, to);
+                        }
+                    }
+                }
+                if panel.pixels < COLUMNS {
+                    clear(to, panel.pixels, COLUMNS - panel.pixels);
                 }
             }
-            kx += 1;
-            if kx == kernel_w {
-                (kx, ky) = (0, ky + 1);
-            }
+            tap += taps;
+            (kx, ky) = (0, ky + 1);
             if ky == kernel_h {
                 (ky, channel) = (0, channel + 1);
             }
         }
     }
 
-    /// One run under one tap: `x` counts from the left edge of the padding.
-    #[inline]
-    fn gather_run(&self, row: &[f32], x: usize, to: &mut [f32]) {
+    /// One run under the taps of a kernel row from `kx` on.
+    #[inline(always)]
+    fn gather_run(&self, row: &[f32], run: &Run, kx: usize, taps: &mut [[f32; COLUMNS]]) {
         let left = self.padding.left;
-        let last = x + (to.len() - 1) * self.stride;
-        if x >= left && last - left < row.len() {
-            let row = &row[x - left..=last - left];
-            match self.stride {
-                1 => copy(row, to),
-                2 => to.iter_mut().zip(row.iter().step_by(2)).for_each(|(to, &x)| *to = x),
-                stride => to.iter_mut().zip(row.iter().step_by(stride)).for_each(|(to, &x)| *to = x),
+        for (kx, to) in (kx..).zip(taps) {
+            let first = run.x + kx;
+            let last = first + (run.len - 1) * self.stride;
+            let to = &mut to[run.column..][..run.len];
+            if first < left || last - left >= row.len() {
+                self.gather_edge(row, first, to);
+            } else if self.stride == 1 {
+                copy(&row[first - left..=last - left], to);
+            } else {
+                every(&row[first - left..=last - left], self.stride, to);
             }
-            return;
         }
-        for (i, to) in to.iter_mut().enumerate() {
-            let at = (x + i * self.stride).checked_sub(left);
-            *to = at.and_then(|at| row.get(at)).copied().unwrap_or(0.0);
+    }
+
+    /// A run that reaches beyond the picture: `first` counts from the left edge of the padding.
+    #[inline(never)]
+    fn gather_edge(&self, row: &[f32], first: usize, to: &mut [f32]) {
+        let left = self.padding.left;
+        let skipped = left.saturating_sub(first).div_ceil(self.stride).min(to.len());
+        let (before, inside) = to.split_at_mut(skipped);
+        before.fill(0.0);
+        let start = (first + skipped * self.stride).saturating_sub(left).min(row.len());
+        let row = &row[start..];
+        let (inside, after) = inside.split_at_mut(row.len().div_ceil(self.stride).min(inside.len()));
+        after.fill(0.0);
+        match self.stride {
+            1 => inside.copy_from_slice(&row[..inside.len()]),
+            stride => every(row, stride, inside),
         }
     }
 }
 
-/// `copy_from_slice` with the usual lengths known to the compiler.
-#[inline]
-fn copy(from: &[f32], to: &mut [f32]) {
-    fn exactly<const N: usize>(from: &[f32], to: &mut [f32]) -> bool {
-        match (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
-            (Some(from), Some(to)) if N == from.len() => {
-                *to = *from;
-                true
-            }
-            _ => false,
-        }
+fn clear(taps: &mut [[f32; COLUMNS]], column: usize, len: usize) {
+    for to in taps {
+        to[column..][..len].fill(0.0);
     }
-    match to.len() {
-        32 => exactly::<32>(from, to),
-        16 => exactly::<16>(from, to),
-        8 => exactly::<8>(from, to),
-        _ => {
-            to.copy_from_slice(from);
-            true
-        }
-    };
+}
+
+/// Every `stride`th value.
+#[inline(always)]
+fn every(from: &[f32], stride: usize, to: &mut [f32]) {
+    match stride {
+        2 => to.iter_mut().zip(from.iter().step_by(2)).for_each(|(to, &x)| *to = x),
+        _ => to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, &x)| *to = x),
+    }
+}
+
+/// `copy_from_slice` with the usual lengths known to the compiler.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    if let (Ok(from), Ok(to)) = (<&[f32; COLUMNS]>::try_from(from), <&mut [f32; COLUMNS]>::try_from(&mut *to))
+    {
+        *to = *from;
+        return;
+    }
+    match (from.as_chunks::<8>(), to.as_chunks_mut::<8>()) {
+        (([from], []), ([to], [])) => *to = *from,
+        (([from, from2], []), ([to, to2], [])) => (*to, *to2) = (*from, *from2),
+        _ => to.copy_from_slice(from),
+    }
 }

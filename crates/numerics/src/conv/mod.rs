@@ -7,7 +7,7 @@ use self::gather::Geometry;
 use self::run::Convolution;
 use crate::check;
 use crate::error::{NumericsError, Result};
-use crate::gemm::{Buffer, ROWS, View, pack_left};
+use crate::gemm::{LeftPanels, View};
 
 /// The shape of a convolution's weight, `[out_channels, in_channels, kernel_h, kernel_w]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,7 @@ pub struct PackedConv2d {
     shape: ConvShape,
     stride: usize,
     padding: Padding,
-    /// Left panels, `[panel][tap][ROWS]`.
-    weight: Buffer,
+    weight: LeftPanels,
     bias: Option<Vec<f32>>,
 }
 
@@ -74,12 +73,9 @@ impl PackedConv2d {
             check::length("the bias", bias, &[shape.out_channels])?;
         }
         let taps = shape.in_channels * shape.kernel_h * shape.kernel_w;
-        let packed = shape.out_channels.div_ceil(ROWS) * ROWS * taps;
-        let mut buffer = Buffer::zeroed(packed);
         let view = View { data: weight, row_stride: taps, column_stride: 1 };
-        let channels = (0, shape.out_channels);
-        pack_left(view, channels, (0, taps), &mut buffer.as_mut_slice()[..packed]);
-        Ok(Self { shape, stride, padding, weight: buffer, bias: bias.map(<[f32]>::to_vec) })
+        let weight = LeftPanels::pack(view, shape.out_channels, taps);
+        Ok(Self { shape, stride, padding, weight, bias: bias.map(<[f32]>::to_vec) })
     }
 
     /// The shape of the weight.
@@ -124,7 +120,7 @@ impl PackedConv2d {
                 input,
                 out_w,
             },
-            weight: self.weight.as_slice(),
+            weight: &self.weight,
             bias: self.bias.as_deref(),
             x,
             pictures: n,

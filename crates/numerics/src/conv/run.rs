@@ -5,7 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::gather::Geometry;
-use crate::gemm::{COLUMNS, DEPTH, JOBS_PER_THREAD, Out, ROWS, Start, Tile, multiply_tile, with_scratch};
+use crate::gemm::{
+    COLUMNS, DEPTH, JOBS_PER_THREAD, LeftPanels, Out, ROWS, Start, Tile, blocks, multiply_tile, with_scratch,
+};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -16,8 +18,7 @@ const JOB_PANELS: usize = 8;
 #[derive(Clone, Copy)]
 pub(super) struct Convolution<'a> {
     pub(super) geometry: Geometry,
-    /// Left panels, `[panel][tap][ROWS]`.
-    pub(super) weight: &'a [f32],
+    pub(super) weight: &'a LeftPanels,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) x: &'a [f32],
     pub(super) pictures: usize,
@@ -26,11 +27,6 @@ pub(super) struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    fn taps(&self) -> usize {
-        let shape = self.geometry.shape;
-        shape.in_channels * shape.kernel_h * shape.kernel_w
-    }
-
     /// Computes all of `out` over the current threads. A job is some panels of pixels times some
     /// panels of output channels.
     pub(super) fn run(self, out: &mut [f32]) {
@@ -39,7 +35,7 @@ impl Convolution<'_> {
         let per_picture = self.pixels.div_ceil(COLUMNS);
         let panels = self.pictures * per_picture;
         let pixel_jobs = panels.div_ceil(JOB_PANELS);
-        let channel_panels = self.geometry.shape.out_channels.div_ceil(ROWS);
+        let channel_panels = self.weight.panels();
         let splits = if threads == 1 { 1 } else { (JOBS_PER_THREAD * threads).div_ceil(pixel_jobs) };
         let channels_each = channel_panels.div_ceil(splits);
         let channel_jobs = channel_panels.div_ceil(channels_each);
@@ -79,18 +75,13 @@ impl Kernel for Job<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let taps = self.convolution.taps();
-        let picture = self.convolution.x.len() / self.convolution.pictures;
-        for from in (0..taps).step_by(DEPTH) {
-            let depth = DEPTH.min(taps - from);
-            for (i, panel) in self.panels.clone().enumerate() {
-                let x = &self.convolution.x[panel / self.per_picture * picture..][..picture];
-                let pixels = self.pixels(panel);
-                let to = &mut self.scratch[i * depth * COLUMNS..][..depth * COLUMNS];
-                self.convolution.geometry.gather(x, pixels, from, to);
-            }
+        let panels = self.panels.clone().map(|panel| (panel / self.per_picture, self.pixels(panel)));
+        let geometry = self.convolution.geometry;
+        let places = geometry.places::<JOB_PANELS>(panels);
+        for (from, depth) in blocks(self.convolution.weight.depth) {
+            geometry.gather(self.convolution.x, &places, (from, depth), self.scratch);
             for channels in self.channels.clone() {
-                self.channel_panel(s, channels, (from, depth), taps);
+                self.channel_panel(s, channels, (from, depth));
             }
         }
     }
@@ -104,15 +95,15 @@ impl Job<'_> {
     }
 
     #[inline(always)]
-    fn channel_panel<S: Simd>(&self, s: S, channels: usize, (from, depth): (usize, usize), taps: usize) {
-        let out_channels = self.convolution.geometry.shape.out_channels;
+    fn channel_panel<S: Simd>(&self, s: S, channels: usize, (from, depth): (usize, usize)) {
+        let out_channels = self.convolution.weight.rows;
         let first = channels * ROWS;
         let start = match self.convolution.bias {
             _ if from > 0 => Start::Stored,
             None => Start::Zero,
             Some(bias) => Start::PerRow(&bias[first..]),
         };
-        let left = &self.convolution.weight[(channels * taps + from) * ROWS..][..depth * ROWS];
+        let left = self.convolution.weight.panel(channels, (from, depth));
         for (i, panel) in self.panels.clone().enumerate() {
             let pixels = self.pixels(panel);
             let picture = panel / self.per_picture;

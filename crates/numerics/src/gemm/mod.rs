@@ -14,7 +14,7 @@ mod rows;
 mod tile;
 
 pub(crate) use buffer::{Buffer, Out, with_scratch};
-pub(crate) use pack::{RightPanels, View, pack_left, pack_right};
+pub(crate) use pack::{LeftPanels, RightPanels, View, blocks, pack_left, pack_right};
 pub(crate) use rows::multiply_rows;
 pub(crate) use tile::{Start, Tile, multiply_tile};
 

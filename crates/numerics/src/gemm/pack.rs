@@ -1,6 +1,6 @@
 //! Bringing operands into panels.
 
-use super::{Buffer, COLUMNS, ROWS};
+use super::{Buffer, COLUMNS, DEPTH, ROWS};
 
 /// A matrix inside a slice, by strides.
 #[derive(Clone, Copy)]
@@ -73,7 +73,12 @@ fn pack_panel<const LANES: usize>(
     }
 }
 
-/// A right operand packed whole.
+/// Blocks of [`DEPTH`] terms: the first term and the number of terms of each.
+pub(crate) fn blocks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..terms).step_by(DEPTH).map(move |from| (from, DEPTH.min(terms - from)))
+}
+
+/// A right operand packed whole, `[block][panel][term][column]`, so that it is read in order.
 #[derive(Debug, Clone)]
 pub(crate) struct RightPanels {
     buffer: Buffer,
@@ -86,9 +91,12 @@ pub(crate) struct RightPanels {
 impl RightPanels {
     /// Packs a `depth` x `columns` matrix.
     pub(crate) fn pack(right: View<'_>, depth: usize, columns: usize) -> Self {
-        let len = columns.div_ceil(COLUMNS) * COLUMNS * depth;
-        let mut buffer = Buffer::zeroed(len);
-        pack_right(right, (0, columns), (0, depth), &mut buffer.as_mut_slice()[..len]);
+        let padded = columns.next_multiple_of(COLUMNS);
+        let mut buffer = Buffer::zeroed(padded * depth);
+        for (from, terms) in blocks(depth) {
+            let to = &mut buffer.as_mut_slice()[from * padded..][..terms * padded];
+            pack_right(right, (0, columns), (from, terms), to);
+        }
         Self { buffer, columns, depth }
     }
 
@@ -97,8 +105,43 @@ impl RightPanels {
         self.columns.div_ceil(COLUMNS)
     }
 
-    /// Terms `from..from + depth` of a panel.
-    pub(crate) fn panel(&self, panel: usize, (from, depth): (usize, usize)) -> &[f32] {
-        &self.buffer.as_slice()[(panel * self.depth + from) * COLUMNS..][..depth * COLUMNS]
+    /// One of the [`blocks`] of a panel.
+    pub(crate) fn panel(&self, panel: usize, (from, terms): (usize, usize)) -> &[f32] {
+        let start = (from * self.panels() + panel * terms) * COLUMNS;
+        &self.buffer.as_slice()[start..][..terms * COLUMNS]
+    }
+}
+
+/// A left operand packed whole, `[block][panel][term][row]`, so that it is read in order.
+#[derive(Debug, Clone)]
+pub(crate) struct LeftPanels {
+    buffer: Buffer,
+    /// Rows that exist.
+    pub(crate) rows: usize,
+    /// Terms of every row.
+    pub(crate) depth: usize,
+}
+
+impl LeftPanels {
+    /// Packs a `rows` x `depth` matrix.
+    pub(crate) fn pack(left: View<'_>, rows: usize, depth: usize) -> Self {
+        let padded = rows.next_multiple_of(ROWS);
+        let mut buffer = Buffer::zeroed(padded * depth);
+        for (from, terms) in blocks(depth) {
+            let to = &mut buffer.as_mut_slice()[from * padded..][..terms * padded];
+            pack_left(left, (0, rows), (from, terms), to);
+        }
+        Self { buffer, rows, depth }
+    }
+
+    /// Panels of [`ROWS`] rows.
+    pub(crate) fn panels(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// One of the [`blocks`] of a panel.
+    pub(crate) fn panel(&self, panel: usize, (from, terms): (usize, usize)) -> &[f32] {
+        let start = (from * self.panels() + panel * terms) * ROWS;
+        &self.buffer.as_slice()[start..][..terms * ROWS]
     }
 }

@@ -5,14 +5,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    COLUMNS, DEPTH, JOBS_PER_THREAD, Out, ROWS, RightPanels, Start, Tile, View, multiply_tile, pack_left,
-    with_scratch,
+    COLUMNS, DEPTH, JOBS_PER_THREAD, Out, ROWS, RightPanels, Start, Tile, View, blocks, multiply_tile,
+    pack_left, with_scratch,
 };
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
-/// Rows of a job: packed for one block of terms they take 96 KiB.
-const JOB_ROWS: usize = 8 * ROWS;
+/// Rows of a job: packed for one block of terms they take 192 KiB.
+const JOB_ROWS: usize = 16 * ROWS;
 
 /// `out` `[rows, columns]` = `left` times `right`, each chain begun at its column's `bias`.
 /// `out` must be that long.
@@ -68,8 +68,7 @@ impl Kernel for Job<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let count = self.rows.len();
-        for from in (0..self.right.depth).step_by(DEPTH) {
-            let block = (from, DEPTH.min(self.right.depth - from));
+        for block in blocks(self.right.depth) {
             let packed = count.div_ceil(ROWS) * ROWS * block.1;
             let left = &mut self.scratch[..packed];
             pack_left(self.left, (self.rows.start, count), block, left);

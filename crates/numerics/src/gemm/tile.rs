@@ -42,21 +42,27 @@ pub(crate) unsafe fn multiply_tile<S: Simd>(s: S, tile: Tile<'_>, start: Start<'
     let depth = tile.right.len() / COLUMNS;
     assert!(tile.left.len() == depth * ROWS && tile.rows <= ROWS && tile.columns <= COLUMNS);
     let Tile { rows, columns, out, row_stride, .. } = tile;
-    // SAFETY: the caller's promise.
-    unsafe { begin(start, (rows, columns), out, row_stride) };
     let computed = computed_rows::<S>(rows);
+    let fresh = matches!(start, Start::Zero);
     if computed == rows && columns == COLUMNS {
         // SAFETY: the caller's promise; the panels' lengths are asserted.
-        unsafe { whole(s, computed, depth, &tile, out, row_stride) };
+        unsafe {
+            if !fresh {
+                begin(start, (rows, columns), out, row_stride);
+            }
+            whole(s, computed, fresh, depth, &tile, out, row_stride);
+        }
         return;
     }
+    // SAFETY: the caller's promise.
+    unsafe { begin(start, (rows, columns), out, row_stride) };
     let mut all = [0.0f32; ROWS * COLUMNS];
     for r in 0..rows {
         // SAFETY: the caller's promise; `all` holds a whole tile.
         unsafe { all.as_mut_ptr().add(r * COLUMNS).copy_from(out.add(r * row_stride), columns) };
     }
     // SAFETY: `all` holds a whole tile; the panels' lengths are asserted.
-    unsafe { whole(s, computed, depth, &tile, all.as_mut_ptr(), COLUMNS) };
+    unsafe { whole(s, computed, false, depth, &tile, all.as_mut_ptr(), COLUMNS) };
     for r in 0..rows {
         // SAFETY: the caller's promise; `all` holds a whole tile.
         unsafe { out.add(r * row_stride).copy_from(all.as_ptr().add(r * COLUMNS), columns) };
@@ -98,17 +104,27 @@ fn computed_rows<S: Simd>(rows: usize) -> usize {
     }
 }
 
-/// Computes `rows` (as [`computed_rows`] gives them) x [`COLUMNS`] results.
+/// Computes `rows` (as [`computed_rows`] gives them) x [`COLUMNS`] results, started from +0 where
+/// `fresh` and else from what `out` holds.
 ///
 /// # Safety
 /// That many places at `out` are ours, and the panels have `depth` terms.
 #[inline(always)]
-unsafe fn whole<S: Simd>(s: S, rows: usize, depth: usize, tile: &Tile<'_>, out: *mut f32, stride: usize) {
+unsafe fn whole<S: Simd>(
+    s: S,
+    rows: usize,
+    fresh: bool,
+    depth: usize,
+    tile: &Tile<'_>,
+    out: *mut f32,
+    stride: usize,
+) {
     for column in (0..COLUMNS).step_by(2 * S::LANES) {
         let step = |row: usize| {
             let left = tile.left.as_ptr().wrapping_add(row);
             let right = tile.right.as_ptr().wrapping_add(column);
-            (depth, left, right, out.wrapping_add(row * stride + column), stride)
+            let out = out.wrapping_add(row * stride + column);
+            Step { depth, left, right, out, stride, fresh }
         };
         // SAFETY: the steps stay within `rows` x `COLUMNS`.
         unsafe {
@@ -136,21 +152,30 @@ unsafe fn whole<S: Simd>(s: S, rows: usize, depth: usize, tile: &Tile<'_>, out: 
     }
 }
 
+/// What [`registers`] works on.
+struct Step {
+    depth: usize,
+    left: *const f32,
+    right: *const f32,
+    out: *mut f32,
+    stride: usize,
+    fresh: bool,
+}
+
 /// `N` rows of two vectors, kept in registers over `depth` terms.
 ///
 /// # Safety
 /// `left` has `depth` terms of [`ROWS`], `right` of [`COLUMNS`], `out` `N` rows of two vectors.
 #[inline(always)]
-unsafe fn registers<S: Simd, const N: usize>(
-    s: S,
-    (depth, left, right, out, stride): (usize, *const f32, *const f32, *mut f32, usize),
-) {
+unsafe fn registers<S: Simd, const N: usize>(s: S, Step { depth, left, right, out, stride, fresh }: Step) {
     let mut sums = [[s.splat(0.0); 2]; N];
-    for (r, [first, second]) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe {
-            *first = s.load(out.add(r * stride));
-            *second = s.load(out.add(r * stride + S::LANES));
+    if !fresh {
+        for (r, [first, second]) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                *first = s.load(out.add(r * stride));
+                *second = s.load(out.add(r * stride + S::LANES));
+            }
         }
     }
     for term in 0..depth {
