@@ -60,22 +60,17 @@ impl Drop for TestDatabase {
         let (name, server) = (self.name.clone(), self.server.clone());
         // A runtime of its own, as a drop may happen inside or outside of one.
         let dropped = thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime")
-                .block_on(async {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
+                async {
                     let mut admin = server.connect().await?;
                     drop_database(&mut admin, &name).await?;
                     admin.close().await
-                })
+                },
+            )
         })
         .join();
         if !matches!(dropped, Ok(Ok(()))) && !thread::panicking() {
-            panic!(
-                "the test database {} was not dropped: {dropped:?}",
-                self.name
-            );
+            panic!("the test database {} was not dropped: {dropped:?}", self.name);
         }
     }
 }
@@ -129,10 +124,7 @@ async fn start_in_a_free_slot() -> PrivateCluster {
             }
         }
     }
-    panic!(
-        "all {SLOTS} test clusters below {} are in use",
-        parent.display()
-    );
+    panic!("all {SLOTS} test clusters below {} are in use", parent.display());
 }
 
 async fn start(data_dir: &Path) -> Result<PrivateCluster, ClusterError> {
@@ -160,11 +152,7 @@ fn slots_folder() -> PathBuf {
 
 /// Drops the databases of tests that were killed.
 async fn drop_leftovers(cluster: &PrivateCluster) {
-    let mut admin = cluster
-        .options()
-        .connect()
-        .await
-        .expect("the cluster answers");
+    let mut admin = cluster.options().connect().await.expect("the cluster answers");
     let names: Vec<String> =
         sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)")
             .bind(PREFIX)
@@ -180,11 +168,7 @@ async fn drop_leftovers(cluster: &PrivateCluster) {
 /// Bytes that no other test of any process draws.
 fn fresh_bytes() -> [u8; 16] {
     use std::hash::{BuildHasher, RandomState};
-    let half = || {
-        RandomState::new()
-            .hash_one(std::process::id())
-            .to_le_bytes()
-    };
+    let half = || RandomState::new().hash_one(std::process::id()).to_le_bytes();
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&half());
     bytes[8..].copy_from_slice(&half());
@@ -209,10 +193,7 @@ mod tests {
         let first = TestDatabase::create().await;
         let second = TestDatabase::create().await;
         let mut connection = first.options().connect().await.expect("connection");
-        sqlx::raw_sql("create table only_here (n int)")
-            .execute(&mut connection)
-            .await
-            .expect("table");
+        sqlx::raw_sql("create table only_here (n int)").execute(&mut connection).await.expect("table");
         let mut other = second.options().connect().await.expect("connection");
         let missing: bool = sqlx::query_scalar("select to_regclass('only_here') is null")
             .fetch_one(&mut other)

@@ -43,17 +43,11 @@ impl Account {
             Err(error) => return Err(failed("read", pgdata)(error)),
         };
         match owner {
-            Some((owner, _)) if ours != 0 && owner != ours => Err(ClusterError::NotOwner {
-                folder: pgdata.to_path_buf(),
-                owner,
-                ours,
-            }),
+            Some((owner, _)) if ours != 0 && owner != ours => {
+                Err(ClusterError::NotOwner { folder: pgdata.to_path_buf(), owner, ours })
+            }
             _ if ours != 0 => Ok(Self::Own { uid: ours }),
-            Some((uid, gid)) if uid != 0 => Ok(Self::Dropped {
-                name: uid.to_string(),
-                uid,
-                gid,
-            }),
+            Some((uid, gid)) if uid != 0 => Ok(Self::Dropped { name: uid.to_string(), uid, gid }),
             _ => {
                 let passwd = Path::new("/etc/passwd");
                 let users = fs::read_to_string(passwd).map_err(failed("read", passwd))?;
@@ -69,11 +63,7 @@ impl Account {
                 let name = fields.next()?;
                 let uid = fields.nth(1)?.parse().ok()?;
                 let gid = fields.next()?.parse().ok()?;
-                (name == *wanted && uid != 0).then(|| Self::Dropped {
-                    name: name.to_owned(),
-                    uid,
-                    gid,
-                })
+                (name == *wanted && uid != 0).then(|| Self::Dropped { name: name.to_owned(), uid, gid })
             })
         })
     }
@@ -153,11 +143,8 @@ impl Account {
 /// Creates `folder` and its missing parents, searchable by others when root makes them, so that
 /// the server's user can reach what lies below whatever the umask.
 pub(super) fn create_folders(folder: &Path) -> Result<(), ClusterError> {
-    let missing: Vec<PathBuf> = folder
-        .ancestors()
-        .take_while(|step| !step.exists())
-        .map(Path::to_path_buf)
-        .collect();
+    let missing: Vec<PathBuf> =
+        folder.ancestors().take_while(|step| !step.exists()).map(Path::to_path_buf).collect();
     for step in missing.iter().rev() {
         match fs::create_dir(step) {
             Ok(()) => {}
@@ -173,8 +160,7 @@ pub(super) fn create_folders(folder: &Path) -> Result<(), ClusterError> {
 
 /// Sets the permission bits of `path`.
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), ClusterError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(failed("set the mode of", path))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("set the mode of", path))
 }
 
 #[cfg(test)]
@@ -183,14 +169,9 @@ mod tests {
 
     #[test]
     fn postgres_is_preferred_to_nobody_and_root_is_never_chosen() {
-        let both = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\npostgres:x:101:104::/:/bin/sh\n";
-        let dropped = |name: &str, uid, gid| {
-            Some(Account::Dropped {
-                name: name.to_owned(),
-                uid,
-                gid,
-            })
-        };
+        let both =
+            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\npostgres:x:101:104::/:/bin/sh\n";
+        let dropped = |name: &str, uid, gid| Some(Account::Dropped { name: name.to_owned(), uid, gid });
         assert_eq!(Account::from_passwd(both), dropped("postgres", 101, 104));
         assert_eq!(
             Account::from_passwd("nobody:x:65534:65533::/:/bin/false\n"),
@@ -207,11 +188,7 @@ mod tests {
         fs::create_dir_all(&inner).expect("folders");
         set_mode(root.path(), 0o755).expect("mode");
         set_mode(&closed, 0o700).expect("mode");
-        let stranger = Account::Dropped {
-            name: "stranger".to_owned(),
-            uid: 4_000_001,
-            gid: 4_000_001,
-        };
+        let stranger = Account::Dropped { name: "stranger".to_owned(), uid: 4_000_001, gid: 4_000_001 };
         let refusal = stranger.check_reaches(&inner).expect_err("refused");
         assert!(
             matches!(&refusal, ClusterError::Unreachable { blocked_at, .. } if *blocked_at == closed),

@@ -39,11 +39,7 @@ impl Binaries {
         let answer = String::from_utf8_lossy(&output.stdout);
         let (version, major) = parse_version(&answer)
             .ok_or_else(|| format!("`{} --version` says {answer:?}", program.display()))?;
-        Ok(Self {
-            folder,
-            version,
-            major,
-        })
+        Ok(Self { folder, version, major })
     }
 
     pub(super) fn program(&self, name: &str) -> PathBuf {
@@ -53,14 +49,8 @@ impl Binaries {
 
 /// `postgres (PostgreSQL) 15.18 (Debian ...)` -> `("15.18", 15)`.
 fn parse_version(answer: &str) -> Option<(String, u32)> {
-    let version = answer
-        .split("(PostgreSQL)")
-        .nth(1)?
-        .split_whitespace()
-        .next()?;
-    let digits = version
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(version.len());
+    let version = answer.split("(PostgreSQL)").nth(1)?.split_whitespace().next()?;
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     Some((version.to_owned(), version[..digits].parse().ok()?))
 }
 
@@ -76,28 +66,16 @@ struct Places {
 impl Places {
     fn of_this_machine() -> Self {
         let below = |parent: &str| -> Vec<PathBuf> {
-            fs::read_dir(parent)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .collect()
+            fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
         };
         let mut installed: Vec<PathBuf> = below("/usr/lib/postgresql");
         installed.extend(
-            below("/usr")
-                .into_iter()
-                .filter(|folder| folder.to_string_lossy().starts_with("/usr/pgsql-")),
+            below("/usr").into_iter().filter(|folder| folder.to_string_lossy().starts_with("/usr/pgsql-")),
         );
         let path = env::var_os("PATH").unwrap_or_default();
         Self {
-            installed: installed
-                .into_iter()
-                .map(|folder| folder.join("bin"))
-                .collect(),
-            path: env::split_paths(&path)
-                .filter(|folder| folder.is_absolute())
-                .collect(),
+            installed: installed.into_iter().map(|folder| folder.join("bin")).collect(),
+            path: env::split_paths(&path).filter(|folder| folder.is_absolute()).collect(),
         }
     }
 }
@@ -111,11 +89,7 @@ pub(super) fn find(
 ) -> Result<Binaries, ClusterError> {
     match explicit {
         Some(folder) => check_explicit(folder, cluster, account),
-        None => search(
-            &Places::of_this_machine(),
-            cluster.map(|(_, major)| major),
-            account,
-        ),
+        None => search(&Places::of_this_machine(), cluster.map(|(_, major)| major), account),
     }
 }
 
@@ -124,10 +98,7 @@ fn check_explicit(
     cluster: Option<(&Path, u32)>,
     account: &Account,
 ) -> Result<Binaries, ClusterError> {
-    let bad = |reason| ClusterError::BadBinaries {
-        folder: folder.to_path_buf(),
-        reason,
-    };
+    let bad = |reason| ClusterError::BadBinaries { folder: folder.to_path_buf(), reason };
     let found = Binaries::inspect(folder, account).map_err(bad)?;
     match cluster {
         Some((pgdata, major)) if major != found.major => Err(ClusterError::WrongMajor {
@@ -136,24 +107,16 @@ fn check_explicit(
             folder: found.folder,
             programs: found.version,
         }),
-        None if found.major < MINIMUM_MAJOR => Err(bad(format!(
-            "they are version {}, and {MINIMUM_MAJOR} or newer is needed",
-            found.version
-        ))),
+        None if found.major < MINIMUM_MAJOR => {
+            Err(bad(format!("they are version {}, and {MINIMUM_MAJOR} or newer is needed", found.version)))
+        }
         _ => Ok(found),
     }
 }
 
-fn search(
-    places: &Places,
-    cluster_major: Option<u32>,
-    account: &Account,
-) -> Result<Binaries, ClusterError> {
+fn search(places: &Places, cluster_major: Option<u32>, account: &Account) -> Result<Binaries, ClusterError> {
     let inspect = |folders: &[PathBuf]| -> Vec<Binaries> {
-        folders
-            .iter()
-            .filter_map(|folder| Binaries::inspect(folder, account).ok())
-            .collect()
+        folders.iter().filter_map(|folder| Binaries::inspect(folder, account).ok()).collect()
     };
     let mut found = inspect(&places.installed);
     found.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
@@ -193,10 +156,7 @@ fn not_found(found: &[Binaries], cluster_major: Option<u32>) -> ClusterError {
 fn install_line(os_release: &str, root: bool, major: Option<u32>) -> String {
     let family: Vec<&str> = os_release
         .lines()
-        .filter_map(|line| {
-            line.strip_prefix("ID=")
-                .or_else(|| line.strip_prefix("ID_LIKE="))
-        })
+        .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")))
         .flat_map(|value| value.trim_matches('"').split_whitespace())
         .collect();
     let is = |names: &[&str]| names.iter().any(|name| family.contains(name));
@@ -214,10 +174,7 @@ fn install_line(os_release: &str, root: bool, major: Option<u32>) -> String {
     } else if is(&["suse", "opensuse"]) {
         format!("{sudo}zypper install -y postgresql-server")
     } else {
-        format!(
-            "{sudo}apt-get update && {sudo}apt-get install -y {}",
-            package("postgresql")
-        )
+        format!("{sudo}apt-get update && {sudo}apt-get install -y {}", package("postgresql"))
     }
 }
 
@@ -228,9 +185,7 @@ mod tests {
     use super::*;
 
     fn account() -> Account {
-        Account::Own {
-            uid: rustix::process::geteuid().as_raw(),
-        }
+        Account::Own { uid: rustix::process::geteuid().as_raw() }
     }
 
     /// A folder with programs that answer `--version` as PostgreSQL does.
@@ -240,8 +195,7 @@ mod tests {
         for name in ["postgres", "initdb"] {
             let script = format!("#!/bin/sh\necho '{name} (PostgreSQL) {version} (Test 1)'\n");
             fs::write(folder.join(name), script).expect("script");
-            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755))
-                .expect("mode");
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).expect("mode");
         }
         folder
     }
@@ -253,10 +207,7 @@ mod tests {
             read("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
             Some(("15.18".to_owned(), 15))
         );
-        assert_eq!(
-            read("postgres (PostgreSQL) 19beta2\n"),
-            Some(("19beta2".to_owned(), 19))
-        );
+        assert_eq!(read("postgres (PostgreSQL) 19beta2\n"), Some(("19beta2".to_owned(), 19)));
         assert_eq!(read("bash: postgres: not found"), None);
     }
 
@@ -283,10 +234,7 @@ mod tests {
     fn programs_that_are_too_old_are_not_taken() {
         let root = tempfile::tempdir().expect("temporary folder");
         let old = pretend(root.path(), "13.9");
-        let places = Places {
-            installed: vec![old.clone()],
-            path: vec![],
-        };
+        let places = Places { installed: vec![old.clone()], path: vec![] };
         assert!(search(&places, None, &account()).is_err());
         assert!(find(Some(&old), None, &account()).is_err());
     }
@@ -297,10 +245,7 @@ mod tests {
         let newer = pretend(root.path(), "18.1");
         let cluster = Some((Path::new("/data/pgdata"), 15));
         let refusal = find(Some(&newer), cluster, &account()).expect_err("mismatch");
-        assert!(
-            matches!(refusal, ClusterError::WrongMajor { cluster: 15, .. }),
-            "{refusal}"
-        );
+        assert!(matches!(refusal, ClusterError::WrongMajor { cluster: 15, .. }), "{refusal}");
         let prefix = newer.parent().expect("has a parent");
         find(Some(prefix), None, &account()).expect("the folder above bin is understood");
     }
@@ -309,21 +254,12 @@ mod tests {
     fn the_install_line_fits_the_system_and_the_user() {
         let debian = "PRETTY_NAME=\"Debian\"\nID=debian\n";
         let rocky = "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n";
-        assert_eq!(
-            install_line(debian, true, None),
-            "apt-get update && apt-get install -y postgresql"
-        );
+        assert_eq!(install_line(debian, true, None), "apt-get update && apt-get install -y postgresql");
         assert_eq!(
             install_line(debian, false, Some(15)),
             "sudo apt-get update && sudo apt-get install -y postgresql-15"
         );
-        assert_eq!(
-            install_line(rocky, false, None),
-            "sudo dnf install -y postgresql-server"
-        );
-        assert_eq!(
-            install_line("ID=alpine", true, Some(16)),
-            "apk add postgresql16"
-        );
+        assert_eq!(install_line(rocky, false, None), "sudo dnf install -y postgresql-server");
+        assert_eq!(install_line("ID=alpine", true, Some(16)), "apk add postgresql16");
     }
 }

@@ -25,10 +25,7 @@ pub async fn require_durable(connection: &mut PgConnection) -> Result<String, Cl
     .await
     .map_err(ClusterError::Query)?;
     if number / 10_000 < MINIMUM_MAJOR as i32 {
-        return Err(ClusterError::ServerTooOld {
-            version,
-            minimum: MINIMUM_MAJOR,
-        });
+        return Err(ClusterError::ServerTooOld { version, minimum: MINIMUM_MAJOR });
     }
     if !fsync {
         return Err(ClusterError::NotDurable);

@@ -266,20 +266,11 @@ pub enum ClusterError {
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     let path = path.to_path_buf();
     move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ClusterError::DiskFull { folder: path }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ClusterError::DiskFull { folder: path },
+        io::ErrorKind::PermissionDenied => {
+            ClusterError::Forbidden { action, path, ours: rustix::process::geteuid().as_raw(), source }
         }
-        io::ErrorKind::PermissionDenied => ClusterError::Forbidden {
-            action,
-            path,
-            ours: rustix::process::geteuid().as_raw(),
-            source,
-        },
-        _ => ClusterError::Io {
-            action,
-            path,
-            source,
-        },
+        _ => ClusterError::Io { action, path, source },
     }
 }
 
@@ -292,7 +283,5 @@ pub(super) fn known_fault(output: &str, folder: &Path) -> Option<ClusterError> {
     }
     output
         .contains("No space left on device")
-        .then(|| ClusterError::DiskFull {
-            folder: folder.to_path_buf(),
-        })
+        .then(|| ClusterError::DiskFull { folder: folder.to_path_buf() })
 }

@@ -68,10 +68,7 @@ impl Layout {
     fn prepare_socket(&self, account: &Account) -> Result<(), ClusterError> {
         match fs::symlink_metadata(&self.socket) {
             Ok(found) if !found.is_dir() || found.uid() != account.uid() => {
-                Err(ClusterError::SocketFolderTaken {
-                    folder: self.socket.clone(),
-                    owner: found.uid(),
-                })
+                Err(ClusterError::SocketFolderTaken { folder: self.socket.clone(), owner: found.uid() })
             }
             Ok(_) => set_mode(&self.socket, 0o700),
             Err(_) => own_folder(&self.socket, account),
@@ -103,9 +100,7 @@ impl Layout {
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .map(Some)
-            .ok_or_else(|| ClusterError::NotACluster {
-                pgdata: self.pgdata.clone(),
-            })
+            .ok_or_else(|| ClusterError::NotACluster { pgdata: self.pgdata.clone() })
     }
 
     /// Removes the socket folder if it lies below /tmp; the server has removed its socket.
@@ -158,8 +153,7 @@ impl Hold {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                file.read_to_string(&mut holder)
-                    .map_err(failed("read", &path))?;
+                file.read_to_string(&mut holder).map_err(failed("read", &path))?;
                 return Err(ClusterError::FolderInUse {
                     data_dir: data_dir.to_path_buf(),
                     holder: match holder.trim() {
@@ -182,15 +176,10 @@ impl Hold {
 /// # Errors
 /// [`ClusterError::NoHome`] if an ordinary user's environment holds neither path.
 pub fn default_data_dir() -> Result<PathBuf, ClusterError> {
-    data_dir_for(rustix::process::geteuid().is_root(), |name| {
-        std::env::var_os(name).map(PathBuf::from)
-    })
+    data_dir_for(rustix::process::geteuid().is_root(), |name| std::env::var_os(name).map(PathBuf::from))
 }
 
-fn data_dir_for(
-    root: bool,
-    variable: impl Fn(&str) -> Option<PathBuf>,
-) -> Result<PathBuf, ClusterError> {
+fn data_dir_for(root: bool, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, ClusterError> {
     if root {
         return Ok(PathBuf::from("/var/lib/seedfarm"));
     }
@@ -208,20 +197,15 @@ mod tests {
     #[test]
     fn the_data_folder_follows_the_user_and_the_environment() {
         let with = |root, pairs: &[(&str, &str)]| {
-            let pairs: Vec<(String, String)> = pairs
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect();
+            let pairs: Vec<(String, String)> =
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             data_dir_for(root, move |wanted| {
                 let found = pairs.iter().find(|(name, _)| name == wanted);
                 found.map(|(_, value)| PathBuf::from(value))
             })
         };
         let path = |text: &str| PathBuf::from(text);
-        assert_eq!(
-            with(true, &[("HOME", "/root")]).expect("root"),
-            path("/var/lib/seedfarm")
-        );
+        assert_eq!(with(true, &[("HOME", "/root")]).expect("root"), path("/var/lib/seedfarm"));
         assert_eq!(
             with(false, &[("HOME", "/home/a"), ("XDG_DATA_HOME", "/big")]).expect("xdg"),
             path("/big/seedfarm")
@@ -239,19 +223,12 @@ mod tests {
             let folder = socket_folder(Path::new(home));
             (folder.as_os_str().len() + "/.s.PGSQL.5432".len(), folder)
         };
-        assert_eq!(
-            limit_of("/data/postgres").1,
-            Path::new("/data/postgres/socket")
-        );
+        assert_eq!(limit_of("/data/postgres").1, Path::new("/data/postgres/socket"));
         let exactly = format!("/{}", "d".repeat(107 - 1 - "/socket/.s.PGSQL.5432".len()));
         assert_eq!(limit_of(&exactly).0, 107);
         let longer = format!("{exactly}d");
         let (length, folder) = limit_of(&longer);
-        assert!(
-            length <= 107 && folder.starts_with("/tmp"),
-            "{}",
-            folder.display()
-        );
+        assert!(length <= 107 && folder.starts_with("/tmp"), "{}", folder.display());
         assert_ne!(folder, limit_of(&format!("{longer}e")).1);
     }
 }

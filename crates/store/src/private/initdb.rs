@@ -42,27 +42,19 @@ pub(super) fn create_cluster(launch: &Launch<'_>) -> Result<(), ClusterError> {
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        let otherwise = || ClusterError::Initdb {
-            pgdata: layout.pgdata.clone(),
-            output: last_lines(&said),
-        };
+        let otherwise = || ClusterError::Initdb { pgdata: layout.pgdata.clone(), output: last_lines(&said) };
         return Err(known_fault(&said, &layout.home).unwrap_or_else(otherwise));
     }
     close_to_tcp(&layout.unfinished)?;
     fs::rename(&layout.unfinished, &layout.pgdata).map_err(failed("rename", &layout.unfinished))?;
-    File::open(&layout.home)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed("flush", &layout.home))
+    File::open(&layout.home).and_then(|folder| folder.sync_all()).map_err(failed("flush", &layout.home))
 }
 
 /// Should someone start this cluster by hand, it must not trust whoever connects over TCP.
 fn close_to_tcp(cluster: &Path) -> Result<(), ClusterError> {
     let rules = cluster.join("pg_hba.conf");
-    let text =
-        "# Whoever may enter the private socket folder, and nobody else.\nlocal all all trust\n";
-    fs::write(&rules, text)
-        .and_then(|()| File::open(&rules)?.sync_all())
-        .map_err(failed("write", &rules))
+    let text = "# Whoever may enter the private socket folder, and nobody else.\nlocal all all trust\n";
+    fs::write(&rules, text).and_then(|()| File::open(&rules)?.sync_all()).map_err(failed("write", &rules))
 }
 
 /// Removes what an interrupted `initdb` left. Its last process may still be writing for a moment
@@ -73,9 +65,7 @@ fn remove_unfinished(folder: &Path) -> Result<(), ClusterError> {
         match fs::remove_dir_all(folder) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error)
-                if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < deadline =>
-            {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(10));
             }
             Err(error) => return Err(failed("remove", folder)(error)),

@@ -53,20 +53,11 @@ pub(super) fn spawn_bound(mut command: Command, signal: Signal) -> io::Result<Ch
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(signal))?;
-            let still_ours =
-                getppid().is_some_and(|pid| pid.as_raw_nonzero().get() as u32 == parent);
-            if still_ours {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::Interrupted.into())
-            }
+            let still_ours = getppid().is_some_and(|pid| pid.as_raw_nonzero().get() as u32 == parent);
+            if still_ours { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
         });
     }
     let (reply, child) = sync_channel(1);
-    STARTER
-        .send((command, reply))
-        .expect("the starter thread lives as long as the process");
-    child
-        .recv()
-        .expect("the starter thread answers every request")
+    STARTER.send((command, reply)).expect("the starter thread lives as long as the process");
+    child.recv().expect("the starter thread answers every request")
 }

@@ -9,18 +9,12 @@ const QUOTED_LINES: usize = 12;
 
 /// The last lines of `text`, indented for a message.
 pub(super) fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let kept = &lines[lines.len().saturating_sub(QUOTED_LINES)..];
     if kept.is_empty() {
         return "  (nothing was written)".to_owned();
     }
-    kept.iter()
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    kept.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// What was written to `log` after its first `offset` bytes; empty where it cannot be read.

@@ -114,44 +114,26 @@ impl PrivateCluster {
         let cluster = major.map(|major| (layout.pgdata.as_path(), major));
         let binaries = binaries::find(config.pg_bin.as_deref(), cluster, &account)?;
         layout.prepare(&account)?;
-        let launch = Launch {
-            binaries: &binaries,
-            account: &account,
-            layout: &layout,
-        };
+        let launch = Launch { binaries: &binaries, account: &account, layout: &layout };
         if major.is_none() {
             initdb::create_cluster(&launch)?;
         }
         let settings = server::settings(&layout.socket, config.durability);
         let server = Server::start(&launch, &settings)?;
-        Ok(Self {
-            server,
-            layout,
-            durability: config.durability,
-            version: String::new(),
-            _hold: hold,
-        })
+        Ok(Self { server, layout, durability: config.durability, version: String::new(), _hold: hold })
     }
 
     /// Asserts what the settings promise and creates the database. Returns the server's version.
     async fn check_and_create_database(&self) -> Result<String, ClusterError> {
-        let mut admin = self
-            .options_for("postgres")
-            .connect()
+        let mut admin = self.options_for("postgres").connect().await.map_err(ClusterError::Query)?;
+        let version = require_durable(&mut admin).await?;
+        let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(DATABASE)
+            .fetch_one(&mut admin)
             .await
             .map_err(ClusterError::Query)?;
-        let version = require_durable(&mut admin).await?;
-        let exists: bool =
-            sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-                .bind(DATABASE)
-                .fetch_one(&mut admin)
-                .await
-                .map_err(ClusterError::Query)?;
         if !exists {
-            sqlx::query("create database seedfarm")
-                .execute(&mut admin)
-                .await
-                .map_err(ClusterError::Query)?;
+            sqlx::query("create database seedfarm").execute(&mut admin).await.map_err(ClusterError::Query)?;
         }
         admin.close().await.map_err(ClusterError::Query)?;
         Ok(version)

@@ -139,11 +139,7 @@ fn attempt(launch: &Launch<'_>, settings: &[Setting]) -> Result<Attempt, Cluster
     let mut server = Server { child };
     let deadline = Instant::now() + READY_LIMIT;
     while Instant::now() < deadline {
-        if let Some(status) = server
-            .child
-            .try_wait()
-            .map_err(failed("wait for", &program))?
-        {
+        if let Some(status) = server.child.try_wait().map_err(failed("wait for", &program))? {
             let mut said = read_from(&layout.log, log_start);
             if let Some(signal) = status.signal() {
                 said.push_str(&format!("\n(ended by signal {signal})"));
@@ -224,9 +220,7 @@ pub(super) fn settings(socket: &Path, durability: Durability) -> Vec<Setting> {
 /// The error for another server, or what is left of one, on the same cluster.
 fn conflict(said: &str, layout: &Layout, left: Option<&PidFile>) -> Option<ClusterError> {
     if said.contains("pre-existing shared memory block") {
-        return Some(ClusterError::Orphan {
-            pgdata: layout.pgdata.clone(),
-        });
+        return Some(ClusterError::Orphan { pgdata: layout.pgdata.clone() });
     }
     let locked = said.contains("lock file") && said.contains("already exists");
     locked.then(|| ClusterError::ServerRuns {
@@ -236,8 +230,6 @@ fn conflict(said: &str, layout: &Layout, left: Option<&PidFile>) -> Option<Clust
 }
 
 fn start_failed(said: &str, layout: &Layout) -> ClusterError {
-    known_fault(said, &layout.home).unwrap_or_else(|| ClusterError::Start {
-        log: layout.log.clone(),
-        tail: last_lines(said),
-    })
+    known_fault(said, &layout.home)
+        .unwrap_or_else(|| ClusterError::Start { log: layout.log.clone(), tail: last_lines(said) })
 }

@@ -24,11 +24,7 @@ fn reachable_folder() -> TempDir {
 }
 
 fn config(data_dir: impl Into<PathBuf>) -> PrivateConfig {
-    PrivateConfig {
-        data_dir: data_dir.into(),
-        pg_bin: None,
-        durability: Durability::Full,
-    }
+    PrivateConfig { data_dir: data_dir.into(), pg_bin: None, durability: Durability::Full }
 }
 
 async fn show(connection: &mut PgConnection, setting: &str) -> String {
@@ -41,10 +37,7 @@ async fn show(connection: &mut PgConnection, setting: &str) -> String {
 
 async fn count_rows(options: &PgConnectOptions) -> i64 {
     let mut connection = options.connect().await.expect("connection");
-    sqlx::query_scalar("select count(*) from kept")
-        .fetch_one(&mut connection)
-        .await
-        .expect("count")
+    sqlx::query_scalar("select count(*) from kept").fetch_one(&mut connection).await.expect("count")
 }
 
 /// Another process that holds a cluster, as a coordinator does.
@@ -61,12 +54,7 @@ impl Starter {
     fn start(program: &Path, data_dir: &Path, user: Option<u32>) -> Self {
         let mut command = Command::new(program);
         command
-            .args([
-                "private::tests::starter_process",
-                "--exact",
-                "--ignored",
-                "--nocapture",
-            ])
+            .args(["private::tests::starter_process", "--exact", "--ignored", "--nocapture"])
             .env(STARTER_FOLDER, data_dir)
             .envs([("LANG", "xx_XX.bogus"), ("LC_ALL", "en_US.UTF-9")])
             .envs([("PGHOST", "192.0.2.1"), ("PGHOSTADDR", "192.0.2.1")])
@@ -88,15 +76,9 @@ impl Starter {
             .map(|line| line.expect("text"))
             .find_map(|line| line.strip_prefix("socket: ").map(str::to_owned))
             .expect("the starter says where its socket is");
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(socket)
-            .username(SUPERUSER)
-            .database(DATABASE);
-        Self {
-            child,
-            _output: output,
-            options,
-        }
+        let options =
+            PgConnectOptions::new_without_pgpass().socket(socket).username(SUPERUSER).database(DATABASE);
+        Self { child, _output: output, options }
     }
 
     fn kill(mut self) {
@@ -140,28 +122,17 @@ async fn a_killed_starter_takes_its_server_along_and_loses_nothing() {
         .await
         .expect("rows");
 
-    let refusal = PrivateCluster::start(config(folder.path()))
-        .await
-        .expect_err("held by the starter");
-    assert!(
-        refusal
-            .to_string()
-            .contains(&format!("process {}", starter.child.id())),
-        "{refusal}"
-    );
+    let refusal = PrivateCluster::start(config(folder.path())).await.expect_err("held by the starter");
+    assert!(refusal.to_string().contains(&format!("process {}", starter.child.id())), "{refusal}");
 
     starter.kill();
-    let cluster = PrivateCluster::start(config(folder.path()))
-        .await
-        .expect("takes over");
+    let cluster = PrivateCluster::start(config(folder.path())).await.expect("takes over");
     assert_eq!(count_rows(&cluster.options()).await, 1000);
 
     let server = rustix::process::Pid::from_raw(cluster.server_pid() as i32).expect("a process");
     rustix::process::kill_process(server, rustix::process::Signal::KILL).expect("kill -9");
     drop(cluster);
-    let cluster = PrivateCluster::start(config(folder.path()))
-        .await
-        .expect("recovers");
+    let cluster = PrivateCluster::start(config(folder.path())).await.expect("recovers");
     assert_eq!(count_rows(&cluster.options()).await, 1000);
     cluster.stop().await.expect("stop");
 }
@@ -169,16 +140,12 @@ async fn a_killed_starter_takes_its_server_along_and_loses_nothing() {
 #[tokio::test]
 async fn a_long_odd_path_and_an_interrupted_initdb_are_no_obstacle() {
     let folder = reachable_folder();
-    let data_dir = folder
-        .path()
-        .join(format!("a, \"b\" 'c' {}", "d".repeat(120)));
+    let data_dir = folder.path().join(format!("a, \"b\" 'c' {}", "d".repeat(120)));
     let half_made = data_dir.join("postgres/pgdata.new/base/1");
     fs::create_dir_all(&half_made).expect("folders");
     fs::write(half_made.join("1234"), "half a table").expect("file");
 
-    let cluster = PrivateCluster::start(config(&data_dir))
-        .await
-        .expect("start");
+    let cluster = PrivateCluster::start(config(&data_dir)).await.expect("start");
     let mut connection = cluster.options().connect().await.expect("connection");
     for (setting, expected) in [
         ("fsync", "on"),
@@ -192,20 +159,11 @@ async fn a_long_odd_path_and_an_interrupted_initdb_are_no_obstacle() {
         assert_eq!(show(&mut connection, setting).await, expected, "{setting}");
     }
     let line = cluster.describe();
-    assert!(
-        line.contains(&format!("private PostgreSQL {}", cluster.version())),
-        "{line}"
-    );
-    assert!(
-        line.contains("fsync on") && line.contains("not replicated"),
-        "{line}"
-    );
+    assert!(line.contains(&format!("private PostgreSQL {}", cluster.version())), "{line}");
+    assert!(line.contains("fsync on") && line.contains("not replicated"), "{line}");
     let socket = cluster.socket_dir().to_path_buf();
     assert!(socket.starts_with("/tmp"), "{}", socket.display());
-    let mode = fs::metadata(&socket)
-        .expect("socket folder")
-        .permissions()
-        .mode();
+    let mode = fs::metadata(&socket).expect("socket folder").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     connection.close().await.expect("close");
     cluster.stop().await.expect("stop");
@@ -216,9 +174,7 @@ async fn a_long_odd_path_and_an_interrupted_initdb_are_no_obstacle() {
 #[tokio::test]
 async fn a_stale_process_id_file_that_names_a_stranger_is_passed_over() {
     let folder = reachable_folder();
-    let cluster = PrivateCluster::start(config(folder.path()))
-        .await
-        .expect("start");
+    let cluster = PrivateCluster::start(config(folder.path())).await.expect("start");
     cluster.stop().await.expect("stop");
     let pgdata = folder.path().join("postgres/pgdata");
     let account = Account::choose(&pgdata).expect("account");
@@ -228,17 +184,11 @@ async fn a_stale_process_id_file_that_names_a_stranger_is_passed_over() {
     let mut stranger = stranger.spawn().expect("a process of the server's user");
 
     let stale = pgdata.join("postmaster.pid");
-    let text = format!(
-        "{}\n{}\n1700000000\n5432\n/gone\n\n 1 1\nready\n",
-        stranger.id(),
-        pgdata.display()
-    );
+    let text = format!("{}\n{}\n1700000000\n5432\n/gone\n\n 1 1\nready\n", stranger.id(), pgdata.display());
     fs::write(&stale, text).expect("stale file");
     account.give(&stale).expect("owner");
 
-    let cluster = PrivateCluster::start(config(folder.path()))
-        .await
-        .expect("starts all the same");
+    let cluster = PrivateCluster::start(config(folder.path())).await.expect("starts all the same");
     cluster.stop().await.expect("stop");
     stranger.kill().expect("kill");
     stranger.wait().expect("reaped");
@@ -246,14 +196,9 @@ async fn a_stale_process_id_file_that_names_a_stranger_is_passed_over() {
     // The same cluster serves to show that the server's own words reach the user.
     let settings = pgdata.join("postgresql.conf");
     fs::write(&settings, "no_such_setting = 1\n").expect("settings");
-    let refusal = PrivateCluster::start(config(folder.path()))
-        .await
-        .expect_err("refused");
+    let refusal = PrivateCluster::start(config(folder.path())).await.expect_err("refused");
     let text = refusal.to_string();
-    assert!(
-        text.contains("no_such_setting") && text.contains("server.log"),
-        "{text}"
-    );
+    assert!(text.contains("no_such_setting") && text.contains("server.log"), "{text}");
 }
 
 #[tokio::test]
@@ -269,11 +214,7 @@ async fn an_ordinary_user_can_start_a_cluster() {
         std::os::unix::fs::chown(&data_dir, Some(user), Some(user)).expect("owner");
     }
     let starter = Starter::start(&program, &data_dir, user);
-    let mut connection = starter
-        .options
-        .connect()
-        .await
-        .expect("root may enter any folder");
+    let mut connection = starter.options.connect().await.expect("root may enter any folder");
     require_durable(&mut connection).await.expect("durable");
     connection.close().await.expect("close");
     starter.finish();
@@ -286,11 +227,7 @@ async fn a_server_without_fsync_is_refused() {
     let account = Account::choose(&layout.pgdata).expect("account");
     let binaries = binaries::find(None, None, &account).expect("binaries");
     layout.prepare(&account).expect("folders");
-    let launch = Launch {
-        binaries: &binaries,
-        account: &account,
-        layout: &layout,
-    };
+    let launch = Launch { binaries: &binaries, account: &account, layout: &layout };
     initdb::create_cluster(&launch).expect("cluster");
     let mut settings = server::settings(&layout.socket, Durability::Full);
     settings.push(("fsync", "off".to_owned()));
@@ -302,9 +239,7 @@ async fn a_server_without_fsync_is_refused() {
         .connect()
         .await
         .expect("connection");
-    let refusal = require_durable(&mut connection)
-        .await
-        .expect_err("not durable");
+    let refusal = require_durable(&mut connection).await.expect_err("not durable");
     assert!(matches!(refusal, ClusterError::NotDurable), "{refusal}");
     connection.close().await.expect("close");
     drop(careless);
@@ -316,17 +251,9 @@ async fn a_folder_that_is_no_cluster_is_left_alone() {
     let pgdata = folder.path().join("postgres/pgdata");
     fs::create_dir_all(&pgdata).expect("folders");
     fs::write(pgdata.join("precious.txt"), "mine").expect("file");
-    let refusal = PrivateCluster::start(config(folder.path()))
-        .await
-        .expect_err("refused");
-    assert!(
-        matches!(refusal, ClusterError::NotACluster { .. }),
-        "{refusal}"
-    );
-    assert_eq!(
-        fs::read_to_string(pgdata.join("precious.txt")).expect("kept"),
-        "mine"
-    );
+    let refusal = PrivateCluster::start(config(folder.path())).await.expect_err("refused");
+    assert!(matches!(refusal, ClusterError::NotACluster { .. }), "{refusal}");
+    assert_eq!(fs::read_to_string(pgdata.join("precious.txt")).expect("kept"), "mine");
 }
 
 #[test]
