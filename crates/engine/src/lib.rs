@@ -17,6 +17,8 @@ mod folder;
 mod manifest;
 mod model;
 mod ops;
+#[cfg(test)]
+mod parity_tests;
 mod render;
 mod resnet;
 mod samplers;

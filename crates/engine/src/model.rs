@@ -127,7 +127,8 @@ impl Model {
 }
 
 impl Networks {
-    fn load(folder: &ModelFolder, ops: Ops) -> Result<Self> {
+    /// Loads every part and holds them against one another.
+    pub fn load(folder: &ModelFolder, ops: Ops) -> Result<Self> {
         let clip = ClipConfig::read(&folder.text_encoder_config())?;
         let unet = UnetConfig::read(&folder.unet_config())?;
         let vae = VaeConfig::read(&folder.vae_config())?;

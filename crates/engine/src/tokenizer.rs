@@ -53,8 +53,11 @@ impl PromptTokenizer {
             definition(folder, &options)?
         };
         let fault = |reason: String| Error::Malformed { path: folder.to_owned(), reason };
-        let inner = tokenizers::Tokenizer::from_bytes(definition)
+        let mut inner = tokenizers::Tokenizer::from_bytes(definition)
             .map_err(|error| fault(format!("not a tokenizer: {error}")))?;
+        // Both are done below, where what is cut off is known.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| fault(error.to_string()))?;
         let id = |token: &str| {
             inner.token_to_id(token).ok_or_else(|| fault(format!("the vocabulary lacks the token '{token}'")))
         };

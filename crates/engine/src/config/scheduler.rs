@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 use super::ConfigFile;
 use crate::Result;
 
+/// diffusers' `StableDiffusionPipeline` puts `steps_offset` to 1 and `clip_sample` to false when it loads a
+/// model, whatever the file says, because early files of Stable Diffusion had them wrong.
+const PIPELINE_STEPS_OFFSET: u32 = 1;
+
 /// What the file says: the schedule, and the sampler that the model comes with.
 #[derive(Debug)]
 pub(crate) struct SchedulerConfig {
@@ -27,9 +31,6 @@ pub(crate) fn read(path: &Path) -> Result<SchedulerConfig> {
         "EulerAncestralDiscreteScheduler" => (Sampler::EulerAncestral, "linspace"),
         _ => (Sampler::Ddim, "leading"),
     };
-    if class == "DDIMScheduler" && file.flag("clip_sample", true)? {
-        return Err(file.fault("clip_sample", "is true: only false is supported, for models of latents"));
-    }
     let train_steps = file.count("num_train_timesteps", Some(1000), 2..=100_000)?;
     let noise_schedule = NoiseSchedule {
         train_steps: train_steps as u32,
@@ -57,8 +58,9 @@ pub(crate) fn read(path: &Path) -> Result<SchedulerConfig> {
                 ("linspace", Spacing::Linspace),
             ],
         )?,
-        steps_offset: file.count("steps_offset", Some(0), 0..=train_steps - 1)? as u32,
-        set_alpha_to_one: file.flag("set_alpha_to_one", class == "DDIMScheduler")?,
+        steps_offset: PIPELINE_STEPS_OFFSET,
+        // DDIM is the one sampler that asks, and this is its default.
+        set_alpha_to_one: file.flag("set_alpha_to_one", true)?,
     };
     Ok(SchedulerConfig { noise_schedule, sampler })
 }

@@ -1,0 +1,98 @@
+//! Whole renderings against diffusers, on the same weights and the same noise;
+//! `tests/parity/generate.py` wrote the references.
+
+mod support;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+
+use candle_core::{Device, Tensor};
+use seedfarm_core::{Numerics, Recipe, Sampler};
+use seedfarm_engine::{DeviceSpec, Model, Progress, Rendered};
+use serde_json::Value;
+use support::{emoji_starter, recipe, repository, sampled};
+
+const LEAST_PSNR_DB: f64 = 60.0;
+/// Of latents, after up to 20 steps.
+const LARGEST_RELATIVE_ERROR: f32 = 1e-4;
+
+fn recipe_of(model: &Model, numerics: Numerics, case: &Value) -> Recipe {
+    let text = |key: &str| case[key].as_str().expect("a text").to_owned();
+    let number = |key: &str| case[key].as_u64().expect("a whole number") as u32;
+    let seed = text("seed").parse().expect("a seed");
+    let mut recipe = recipe(model.manifest(), numerics, &text("prompt"), seed);
+    recipe.template.negative_prompt = text("negative_prompt");
+    recipe.template.guidance = case["guidance"].as_f64().expect("a number");
+    recipe.template.width = number("width");
+    recipe.template.height = number("height");
+    sampled(recipe, Sampler::from_name(&text("sampler")).expect("a sampler"), number("steps"))
+}
+
+/// Renders a case and keeps the latents after each step.
+fn render(model: &Model, recipe: Recipe) -> (Rendered, BTreeMap<usize, Vec<f32>>) {
+    let mut latents = BTreeMap::new();
+    let mut keep = |progress: &Progress<'_>| {
+        latents.insert(progress.step, progress.latents(0).to_vec());
+        ControlFlow::Continue(())
+    };
+    let mut images = model.render(&[recipe], &mut keep).expect("the case renders");
+    (images.remove(0), latents)
+}
+
+fn relative_error(ours: &[f32], theirs: &Tensor) -> f32 {
+    let theirs = theirs.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("latents are f32");
+    assert_eq!(ours.len(), theirs.len());
+    let largest = theirs.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    ours.iter().zip(&theirs).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+fn psnr_db(ours: &[u8], theirs: &Tensor) -> f64 {
+    let theirs = theirs.flatten_all().and_then(|flat| flat.to_vec1::<u8>()).expect("pictures are bytes");
+    assert_eq!(ours.len(), theirs.len());
+    let squares: f64 = ours.iter().zip(&theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 / (squares / ours.len() as f64)).log10()
+}
+
+fn agrees_with_diffusers(name: &str) {
+    let parity = repository().join("tests/parity");
+    let folder = if name == "emoji-starter" { emoji_starter() } else { parity.join("models").join(name) };
+    let golden: HashMap<String, Tensor> = candle_core::safetensors::load(
+        parity.join("golden").join(format!("{name}.safetensors")),
+        &Device::Cpu,
+    )
+    .expect("the references are there");
+    let cases: Value = serde_json::from_slice(
+        &std::fs::read(parity.join("golden/cases.json")).expect("the cases are there"),
+    )
+    .expect("the cases are JSON");
+    for numerics in Numerics::ALL {
+        let model = Model::load(&folder, &DeviceSpec::Cpu, numerics, 0).expect("the model loads");
+        for case in cases.as_array().expect("a list").iter().filter(|case| case["model"] == name) {
+            let (_, key) = case["name"].as_str().and_then(|name| name.split_once('/')).expect("model/case");
+            let (image, latents) = render(&model, recipe_of(&model, numerics, case));
+            for step in case["latents_after"].as_array().expect("a list") {
+                let step = step.as_u64().expect("a step") as usize;
+                let error = relative_error(&latents[&step], &golden[&format!("{key}/latents_after_{step}")]);
+                assert!(error < LARGEST_RELATIVE_ERROR, "{name}/{key} {numerics:?}, step {step}: {error}");
+            }
+            let psnr = psnr_db(&image.rgb, &golden[&format!("{key}/rgb")]);
+            println!("{name}/{key} {}: {psnr:.1} dB", numerics.as_str());
+            assert!(psnr > LEAST_PSNR_DB, "{name}/{key} {numerics:?}: {psnr} dB");
+        }
+    }
+}
+
+#[test]
+fn the_built_in_model_draws_what_diffusers_draws() {
+    agrees_with_diffusers("emoji-starter");
+}
+
+#[test]
+fn odd_sizes_and_a_head_count_in_one_number_agree_with_diffusers() {
+    agrees_with_diffusers("tiny-sd1");
+}
+
+#[test]
+fn velocity_prediction_linear_projections_and_a_list_of_heads_agree_with_diffusers() {
+    agrees_with_diffusers("tiny-sd2");
+}
