@@ -99,6 +99,10 @@ digest!(
     ComponentDigest
 );
 digest!(
+    /// How an image was rendered: the canonical JSON of a fingerprint.
+    FingerprintDigest
+);
+digest!(
     /// A whole model: the canonical JSON of its component names and their digests.
     ModelDigest
 );

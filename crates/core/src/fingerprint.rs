@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::NumericClass;
+use crate::digest::{FingerprintDigest, NumericClass};
 use crate::recipe::Numerics;
 
 /// How and on what an image was rendered.
@@ -27,6 +27,11 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// The digest of all of it.
+    pub fn digest(&self) -> FingerprintDigest {
+        FingerprintDigest::of_json(self)
+    }
+
     /// The numeric class: images of one recipe rendered within one class have the same bits.
     ///
     /// Strict numerics fix every operation, so only the engine's revision matters; in fast numerics

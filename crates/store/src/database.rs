@@ -1,0 +1,130 @@
+//! Opening the farm's database: its own, or one that was named.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Postgres, Transaction};
+
+use crate::error::{Result, StoreError};
+use crate::private::{Durability, PrivateCluster, PrivateConfig, require_durable};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+
+/// How long a call waits for a connection before it fails.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The farm's state. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+    pub(crate) options: PgConnectOptions,
+}
+
+impl Store {
+    /// Connects, makes sure that the server flushes what it acknowledges, and brings the tables up to
+    /// date. Two lanes, submissions and readers want a connection each: give `max_connections` of at
+    /// least 4.
+    pub async fn open(options: PgConnectOptions, max_connections: u32) -> Result<Self> {
+        let options = options.application_name("seedfarm");
+        let mut first = options.connect().await?;
+        require_durable(&mut first).await?;
+        MIGRATIONS.run(&mut first).await?;
+        drop(first);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await?;
+        Ok(Self { pool, options })
+    }
+
+    /// Begins to read the state as one moment has it.
+    pub(crate) async fn begin_reading(&self) -> Result<Transaction<'static, Postgres>> {
+        Ok(self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Which database to open.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// The address of a server, such as `postgres://user:password@host:5432/seedfarm`; `None` starts a
+    /// private cluster.
+    pub url: Option<String>,
+    /// Where the private cluster lies.
+    pub data_dir: PathBuf,
+    /// Where PostgreSQL's programs lie; `None` looks for them.
+    pub pg_bin: Option<PathBuf>,
+    /// When the private cluster acknowledges a commit.
+    pub durability: Durability,
+    /// Connections at once.
+    pub max_connections: u32,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database {
+    /// The tables.
+    pub store: Store,
+    /// The private cluster, where there is one; stop it last.
+    pub cluster: Option<PrivateCluster>,
+    /// One line for people.
+    pub description: String,
+}
+
+/// Opens the database that is named, or starts the private one.
+pub async fn open_database(config: DatabaseConfig) -> Result<Database> {
+    match &config.url {
+        Some(url) => open_named(url, config.max_connections).await,
+        None => open_private(config).await,
+    }
+}
+
+async fn open_named(url: &str, max_connections: u32) -> Result<Database> {
+    let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
+    let description = describe(&options);
+    let store = Store::open(options, max_connections).await?;
+    Ok(Database { store, cluster: None, description })
+}
+
+async fn open_private(config: DatabaseConfig) -> Result<Database> {
+    let DatabaseConfig { data_dir, pg_bin, durability, max_connections, .. } = config;
+    let description = format!("private PostgreSQL in {}", data_dir.display());
+    let cluster = PrivateCluster::start(PrivateConfig { data_dir, pg_bin, durability }).await?;
+    let store = Store::open(cluster.options(), max_connections).await?;
+    Ok(Database { store, cluster: Some(cluster), description })
+}
+
+/// Where a database is, without its password.
+fn describe(options: &PgConnectOptions) -> String {
+    let host = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let database = options.get_database().unwrap_or(options.get_username());
+    format!("PostgreSQL at {host}, database {database}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_holds_no_password() {
+        let options = PgConnectOptions::from_str("postgres://me:secret@db.example:5433/farm").unwrap();
+        assert_eq!(describe(&options), "PostgreSQL at db.example:5433, database farm");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_refused_with_an_example() {
+        let error = open_named("mysql://x", 4).await.unwrap_err();
+        assert!(error.to_string().contains("postgres://user:password@host"), "{error}");
+    }
+}
