@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NumericsError {
     /// A slice is not as long as its shape says.
-    #[error("{what} has {actual} elements, but its shape {shape:?} needs {expected}")]
+    #[error("wrong length of {what}: {actual} elements, but the shape {shape:?} needs {expected}")]
     Length {
         /// Which argument.
         what: &'static str,
@@ -16,7 +16,7 @@ pub enum NumericsError {
         actual: usize,
     },
     /// A dimension is zero where nothing sensible can be computed.
-    #[error("{what} has a zero in its shape {shape:?}; every dimension must be at least 1")]
+    #[error("zero in the shape {shape:?} of {what}; every dimension must be at least 1")]
     ZeroDimension {
         /// Which argument.
         what: &'static str,
@@ -24,7 +24,7 @@ pub enum NumericsError {
         shape: Vec<usize>,
     },
     /// The number of elements is more than this machine can address.
-    #[error("{what} of shape {shape:?} has more elements than this machine can address")]
+    #[error("the shape {shape:?} of {what} has more elements than this machine can address")]
     Overflow {
         /// Which argument.
         what: &'static str,
@@ -54,7 +54,7 @@ pub enum NumericsError {
         width: usize,
     },
     /// A strided view reaches beyond its slice.
-    #[error("{what} reaches element {last} of a slice of {actual}")]
+    #[error("the strides of {what} reach element {last} of a slice of {actual}")]
     OutOfView {
         /// Which argument.
         what: &'static str,
@@ -71,6 +71,9 @@ pub enum NumericsError {
         /// Keys.
         kv_len: usize,
     },
+    /// The CPU lacks what strict numerics are made of.
+    #[error("this CPU has no fused multiply-add (FMA3); strict numerics need one from 2013 or later")]
+    NoFusedMultiplyAdd,
     /// An instruction set was asked for that this CPU lacks.
     #[error("this CPU cannot run {isa} kernels; the best it has is {best}")]
     UnsupportedIsa {

@@ -104,6 +104,19 @@ impl Isa {
         Ok(f())
     }
 
+    /// Refuses a CPU without a fused multiply-add. There every result would be right, but computed
+    /// in software, a hundred times slower.
+    ///
+    /// # Errors
+    /// [`NumericsError::NoFusedMultiplyAdd`] on such a CPU.
+    pub fn require_fused() -> Result<()> {
+        #[cfg(target_arch = "x86_64")]
+        if !is_x86_feature_detected!("fma") {
+            return Err(NumericsError::NoFusedMultiplyAdd);
+        }
+        Ok(())
+    }
+
     fn checked(self) -> Result<Self> {
         if self.is_supported() {
             Ok(self)

@@ -30,7 +30,7 @@ fn check(shape: &AttentionShape, scale: f32, mask: Mask, seed: u64, values: Valu
     reference::attention((&q, &k, &v), shape, scale, mask, &mut expected);
     everywhere(|case| {
         let mut out = vec![f32::NAN; q.len()];
-        attention(&q, &k, &v, shape, scale, mask, &mut out).unwrap();
+        attention(&q, &k, &v, shape, scale, mask, &mut out).expect("the shapes match");
         assert_same(&out, &expected, case);
     });
 }
@@ -77,7 +77,7 @@ fn wrong_shapes_are_refused_with_their_values() {
     let error = attention(&q, &kv, &kv, &shape, 1.0, Mask::Causal, &mut [0.0; 2]).unwrap_err();
     assert_eq!(error.to_string(), "a causal mask needs as many keys as queries, not 3 keys for 2 queries");
     let error = attention(&q, &q, &kv, &shape, 1.0, Mask::None, &mut [0.0; 2]).unwrap_err();
-    assert_eq!(error.to_string(), "the keys has 2 elements, but its shape [1, 3, 1, 1] needs 3");
+    assert_eq!(error.to_string(), "wrong length of the keys: 2 elements, but the shape [1, 3, 1, 1] needs 3");
     let empty = AttentionShape { heads: 0, ..shape };
     let error = attention(&[], &[], &[], &empty, 1.0, Mask::None, &mut []).unwrap_err();
     assert!(matches!(error, NumericsError::ZeroDimension { .. }), "{error}");

@@ -89,10 +89,10 @@ fn wrong_shapes_are_refused_with_their_values() {
     let error = padded.out_size(usize::MAX, 5).unwrap_err();
     assert!(matches!(error, NumericsError::Overflow { .. }), "{error}");
     let error = conv.forward(&[0.0; 25], 2, 5, 5, &mut [0.0; 18]).unwrap_err();
-    assert_eq!(error.to_string(), "the input has 25 elements, but its shape [2, 1, 5, 5] needs 50");
-    let error = PackedConv2d::new(&[0.0; 9], shape, None, 0, Padding::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the stride has a zero in its shape [0]; every dimension must be at least 1"
+        "wrong length of the input: 25 elements, but the shape [2, 1, 5, 5] needs 50"
     );
+    let error = PackedConv2d::new(&[0.0; 9], shape, None, 0, Padding::default()).unwrap_err();
+    assert_eq!(error.to_string(), "zero in the shape [0] of the stride; every dimension must be at least 1");
 }

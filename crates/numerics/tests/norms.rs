@@ -107,7 +107,7 @@ fn wrong_shapes_are_refused_with_their_values() {
     let error = group_norm(&six, &shape, &six, &six, 1e-5, &mut [0.0; 6]).unwrap_err();
     assert!(matches!(error, NumericsError::NotDivisible { .. }), "{error}");
     let error = layer_norm(&six, 2, 3, &six, &six[..3], 1e-5, &mut [0.0; 6]).unwrap_err();
-    assert_eq!(error.to_string(), "the weight has 6 elements, but its shape [3] needs 3");
+    assert_eq!(error.to_string(), "wrong length of the weight: 6 elements, but the shape [3] needs 3");
     let error = softmax(&[], 0, 3, &mut []).unwrap_err();
     assert!(matches!(error, NumericsError::ZeroDimension { .. }), "{error}");
 }

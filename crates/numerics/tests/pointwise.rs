@@ -6,9 +6,11 @@ use proptest::prelude::*;
 use seedfarm_numerics::{NumericsError, math, pointwise, reference};
 use support::{Values, assert_same, everywhere, numbers, values};
 
+/// A function over slices and its definition for one element.
 type Function = fn(&[f32], &mut [f32]) -> Result<(), NumericsError>;
+type Definition = fn(f32) -> f32;
 
-const FUNCTIONS: [(&str, Function, fn(f32) -> f32); 5] = [
+const FUNCTIONS: [(&str, Function, Definition); 5] = [
     ("silu", pointwise::silu, reference::silu),
     ("sigmoid", pointwise::sigmoid, math::sigmoid),
     ("gelu", pointwise::gelu, reference::gelu),
@@ -103,9 +105,12 @@ proptest! {
 #[test]
 fn wrong_lengths_are_refused_with_their_values() {
     let error = pointwise::add(&[0.0; 3], &[0.0; 2], &mut [0.0; 3]).unwrap_err();
-    assert_eq!(error.to_string(), "the second operand has 2 elements, but its shape [3] needs 3");
+    assert_eq!(
+        error.to_string(),
+        "wrong length of the second operand: 2 elements, but the shape [3] needs 3"
+    );
     let error = pointwise::silu(&[0.0; 3], &mut [0.0; 4]).unwrap_err();
-    assert_eq!(error.to_string(), "the output has 4 elements, but its shape [3] needs 3");
+    assert_eq!(error.to_string(), "wrong length of the output: 4 elements, but the shape [3] needs 3");
     let error = pointwise::geglu(&[0.0; 6], 2, 2, &mut [0.0; 4]).unwrap_err();
-    assert_eq!(error.to_string(), "the input has 6 elements, but its shape [2, 2, 2] needs 8");
+    assert_eq!(error.to_string(), "wrong length of the input: 6 elements, but the shape [2, 2, 2] needs 8");
 }

@@ -1,6 +1,6 @@
 """Fits the polynomials of `math.rs`.
 
-    pip install numpy==2.3.4 mpmath==1.3.0
+    pip install numpy==2.4.6 mpmath==1.3.0
     python crates/numerics/tests/golden/fit_polynomials.py
 
 Prints each coefficient as the shortest decimal that reads back as the same f32.

@@ -1,6 +1,6 @@
 """Golden values of `philox::standard_normal`, from an implementation in numpy by the paper.
 
-    pip install numpy==2.3.4
+    pip install numpy==2.4.6
     python crates/numerics/tests/golden/noise.py > crates/numerics/tests/golden/noise.txt
 
 Each line: seed, draw, first element, and the bits of eight consecutive f32 values from there.

@@ -29,7 +29,7 @@ pub fn numbers(seed: u64, len: usize, values: Values) -> Vec<f32> {
             Values::Subnormal => *number *= 1e-38,
             Values::Wild => {
                 let dice = philox::philox4x32_10([i, 0, 0, 1], [seed as u32, 77])[0] as usize;
-                if dice % 16 == 0 {
+                if dice.is_multiple_of(16) {
                     *number = special[dice / 16 % special.len()];
                 }
             }
@@ -41,10 +41,10 @@ pub fn numbers(seed: u64, len: usize, values: Values) -> Vec<f32> {
 /// Every instruction set of this machine and several numbers of threads.
 pub fn everywhere(mut check: impl FnMut(&str) + Send) {
     for threads in [1, 2, 3, 7] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
         for isa in Isa::supported() {
             let name = format!("{isa} on {threads} threads");
-            pool.install(|| isa.scoped(|| check(&name)).unwrap());
+            pool.install(|| isa.scoped(|| check(&name)).expect("it is supported"));
         }
     }
 }
