@@ -30,7 +30,7 @@ fn difference(a: &Recipe, b: &Recipe) -> Option<&'static str> {
 /// Refuses recipes that cannot share a batch.
 pub(crate) fn check_batch(recipes: &[Recipe]) -> Result<()> {
     let Some(first) = recipes.first() else { return Ok(()) };
-    for (index, recipe) in recipes.iter().enumerate() {
+    for (index, recipe) in recipes.iter().enumerate().skip(1) {
         if let Some(field) = difference(first, recipe) {
             return Err(Error::MixedBatch { field, index });
         }

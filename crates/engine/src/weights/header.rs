@@ -160,3 +160,82 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         Ok(RawHeader { tensors })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"F32","shape":[],"data_offsets":[12,16]}}"#;
+
+    fn fault(json: &str, data_bytes: u64) -> String {
+        match parse(json.as_bytes(), data_bytes).unwrap_err() {
+            HeaderFault::File(reason) => reason,
+            HeaderFault::Tensor(key, reason) => format!("{key}: {reason}"),
+        }
+    }
+
+    #[test]
+    fn a_good_header_gives_each_tensor_its_place() {
+        let tensors = parse(GOOD.as_bytes(), 16).unwrap();
+        assert_eq!(tensors.len(), 2);
+        let b = Entry { dtype: "F32".to_owned(), shape: vec![], start: 12, end: 16 };
+        assert_eq!(tensors["b"], b);
+    }
+
+    #[test]
+    fn a_length_beyond_the_file_or_the_limit_is_refused_before_it_is_allocated() {
+        assert!(check_length(92, 100).is_ok());
+        assert!(check_length(93, 100).is_err());
+        assert!(check_length(u64::MAX, u64::MAX).is_err());
+        assert!(check_length(MAX_HEADER_BYTES + 1, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn tensors_must_tile_the_data() {
+        assert!(fault(GOOD, 15).contains("b: lies at bytes 12..16, outside the 15"));
+        assert!(fault(GOOD, 17).contains("the tensors end at byte 16"));
+        assert!(fault(&GOOD.replace("[12,16]", "[8,12]"), 12).contains("b: starts at byte 8, inside"));
+        assert!(
+            fault(&GOOD.replace("[12,16]", "[13,17]"), 17).contains("b: starts at byte 13, leaving a gap")
+        );
+        assert!(fault(&GOOD.replace("[12,16]", "[16,12]"), 16).contains("b: lies at bytes 16..12"));
+    }
+
+    #[test]
+    fn a_shape_must_fill_its_bytes_and_not_overflow() {
+        assert!(fault(&GOOD.replace("[2,3]", "[2,4]"), 16).contains("a: has shape [2, 4] of F16"));
+        let huge = GOOD.replace("[2,3]", "[4294967296,4294967296,4294967296]");
+        assert!(fault(&huge, 16).contains("does not fill its 12 bytes"));
+        assert!(fault(&GOOD.replace("[2,3]", "[1,1,1,1,1,1,1,2,3]"), 16).contains("9 dimensions"));
+        assert!(fault(&GOOD.replace("F16", "Q4"), 16).contains("unknown type 'Q4'"));
+        assert!(fault(&GOOD.replace("[2,3]", "[-2,-3]"), 16).contains("not valid"));
+    }
+
+    #[test]
+    fn a_tensor_named_twice_is_refused() {
+        assert!(fault(&GOOD.replace("\"b\"", "\"a\""), 16).contains("'a' appears twice"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), data in any::<u64>()) {
+            let _ = parse(&bytes, data);
+        }
+
+        #[test]
+        fn no_change_of_a_good_header_makes_a_tensor_leave_the_data(
+            at in 0..GOOD.len(),
+            byte in prop::char::range(' ', '~'),
+            data in 0u64..40,
+        ) {
+            let mut json = GOOD.as_bytes().to_vec();
+            json[at] = byte as u8;
+            if let Ok(tensors) = parse(&json, data) {
+                prop_assert_eq!(tensors.values().map(|entry| entry.end - entry.start).sum::<u64>(), data);
+                prop_assert!(tensors.values().all(|entry| entry.end <= data));
+            }
+        }
+    }
+}

@@ -43,3 +43,8 @@ pub fn sampled(mut recipe: Recipe, sampler: Sampler, steps: u32) -> Recipe {
     template.timesteps = template.noise_schedule.timesteps(sampler, steps).expect("steps are in range");
     recipe
 }
+
+/// The folder of one of the two random models.
+pub fn tiny(name: &str) -> PathBuf {
+    repository().join("tests/parity/models").join(name)
+}
