@@ -2,8 +2,9 @@
 //! shapes of Stable Diffusion 1.5.
 //!
 //! `cargo run --release -p seedfarm-numerics --example peak [-- THREADS [ISA]]`, with ISA one of
-//! `portable`, `avx2` and `avx512`. Prints GFLOP/s and the share of the peak, and says `below` where
-//! a matrix product or a 3x3 convolution on one thread stays under 70 %.
+//! `portable`, `avx2` and `avx512`. Prints GFLOP/s and the share of the peak, which is one thread's times
+//! THREADS, and says `below` where a matrix product or a 3x3 convolution stays under 70 %. Times are by the
+//! clock on the wall: on a machine that does other work too they say little.
 
 use std::hint::black_box;
 use std::time::Instant;
