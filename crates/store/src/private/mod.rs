@@ -125,7 +125,8 @@ impl PrivateCluster {
 
     /// Asserts what the settings promise and creates the database. Returns the server's version.
     async fn check_and_create_database(&self) -> Result<String, ClusterError> {
-        let mut admin = self.options_for("postgres").connect().await.map_err(ClusterError::Query)?;
+        let mut admin =
+            options(&self.layout.socket, "postgres").connect().await.map_err(ClusterError::Query)?;
         let version = require_durable(&mut admin).await?;
         let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
             .bind(DATABASE)
@@ -142,22 +143,7 @@ impl PrivateCluster {
     /// How to connect to the database `seedfarm` of this cluster, whatever PG* variables say.
     #[must_use]
     pub fn options(&self) -> PgConnectOptions {
-        self.options_for(DATABASE)
-    }
-
-    fn options_for(&self, database: &str) -> PgConnectOptions {
-        // The constructor reads PG* variables, so every field that one can set is set here.
-        // PGOPTIONS cannot be unset that way and is refused at start; certificates are unused
-        // without TLS.
-        PgConnectOptions::new_without_pgpass()
-            .host("localhost")
-            .port(PORT)
-            .socket(&self.layout.socket)
-            .username(SUPERUSER)
-            .password("")
-            .database(database)
-            .ssl_mode(PgSslMode::Disable)
-            .application_name("seedfarm")
+        options(&self.layout.socket, DATABASE)
     }
 
     /// The server's version, such as `15.18`.
@@ -223,6 +209,22 @@ impl Drop for PrivateCluster {
             self.layout.clear_socket();
         }
     }
+}
+
+/// How to connect through the socket in a folder, whatever PG* variables say.
+fn options(socket: &Path, database: &str) -> PgConnectOptions {
+    // The constructor reads PG* variables, so every field that one can set is set here.
+    // PGOPTIONS cannot be unset that way and is refused at start; certificates are unused
+    // without TLS.
+    PgConnectOptions::new_without_pgpass()
+        .host("localhost")
+        .port(PORT)
+        .socket(socket)
+        .username(SUPERUSER)
+        .password("")
+        .database(database)
+        .ssl_mode(PgSslMode::Disable)
+        .application_name("seedfarm")
 }
 
 fn refuse_ambient_options(value: Option<String>) -> Result<(), ClusterError> {

@@ -76,8 +76,7 @@ impl Starter {
             .map(|line| line.expect("text"))
             .find_map(|line| line.strip_prefix("socket: ").map(str::to_owned))
             .expect("the starter says where its socket is");
-        let options =
-            PgConnectOptions::new_without_pgpass().socket(socket).username(SUPERUSER).database(DATABASE);
+        let options = options(Path::new(&socket), DATABASE);
         Self { child, _output: output, options }
     }
 
@@ -232,13 +231,7 @@ async fn a_server_without_fsync_is_refused() {
     let mut settings = server::settings(&layout.socket, Durability::Full);
     settings.push(("fsync", "off".to_owned()));
     let careless = Server::start(&launch, &settings).expect("server");
-    let mut connection = PgConnectOptions::new_without_pgpass()
-        .socket(&layout.socket)
-        .username(SUPERUSER)
-        .database("postgres")
-        .connect()
-        .await
-        .expect("connection");
+    let mut connection = options(&layout.socket, "postgres").connect().await.expect("connection");
     let refusal = require_durable(&mut connection).await.expect_err("not durable");
     assert!(matches!(refusal, ClusterError::NotDurable), "{refusal}");
     connection.close().await.expect("close");
