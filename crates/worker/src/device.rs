@@ -1,0 +1,196 @@
+//! A device's render thread: takes leases from its queue, renders them batch by batch, and passes the
+//! pictures on to the store thread.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, Instant};
+
+use seedfarm_core::completion::FailureClass;
+use seedfarm_core::{Numerics, Recipe};
+use seedfarm_engine::group;
+use seedfarm_picture::{Picture, encode_plain};
+use seedfarm_proto::v1;
+use tokio::sync::mpsc;
+
+use crate::event::Event;
+use crate::lease::{Lease, LeasedImage, Stop};
+use crate::renderer::{Fault, RenderFault, Renderer, Step};
+
+/// What a device made, on its way to the store thread.
+pub(crate) enum Made {
+    /// Pictures of a lease.
+    Pictures {
+        lease: Arc<Lease>,
+        /// Position in the lease's images, and the picture.
+        pictures: Vec<(usize, Picture)>,
+        /// Time on the device for each.
+        each: Duration,
+    },
+    /// Rendering of a lease is over.
+    Ended { lease: Arc<Lease>, fault: Option<Fault>, busy: Duration },
+}
+
+/// A device's thread.
+pub(crate) struct RenderThread {
+    pub renderer: Box<dyn Renderer>,
+    /// Classes of arithmetic that the device offers.
+    pub numerics: Vec<Numerics>,
+    /// Most images rendered together.
+    pub batch: usize,
+    /// Whether progress carries previews.
+    pub previews: bool,
+    pub made: SyncSender<Made>,
+    pub events: mpsc::Sender<Event>,
+}
+
+/// Why no more images of a lease are rendered.
+enum Halt {
+    /// It was asked for.
+    Asked,
+    /// The device cannot go on with this lease.
+    Fault(Fault),
+}
+
+impl RenderThread {
+    /// Renders until the queue's other end or the store thread is gone.
+    pub(crate) fn run(mut self, queue: &Receiver<Arc<Lease>>) {
+        while let Ok(lease) = queue.recv() {
+            let begun = Instant::now();
+            let fault = self.render_lease(&lease);
+            if self.made.send(Made::Ended { lease, fault, busy: begun.elapsed() }).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Renders what can be rendered. An image that fails by its own fault does not keep the others from
+    /// being rendered; any other fault ends the lease.
+    fn render_lease(&mut self, lease: &Arc<Lease>) -> Option<Fault> {
+        let recipes: Vec<Recipe> = lease.images.iter().map(|image| image.recipe.clone()).collect();
+        if let Some(numerics) = self.missing_numerics(&recipes) {
+            let error = format!("this device does not render in {} numerics", numerics.as_str());
+            return Some(Fault::new(FailureClass::Worker, error));
+        }
+        let mut own_fault = None;
+        let mut done = 0;
+        for batch in group(&recipes, self.batch) {
+            match self.render_batch(lease, &batch, &mut done) {
+                Ok(None) => {}
+                Ok(Some(fault)) => own_fault = own_fault.or(Some(fault)),
+                Err(Halt::Fault(fault)) => return Some(fault),
+                Err(Halt::Asked) => return own_fault.or_else(|| Some(handed_back())),
+            }
+        }
+        own_fault
+    }
+
+    fn missing_numerics(&self, recipes: &[Recipe]) -> Option<Numerics> {
+        recipes.iter().map(|recipe| recipe.template.numerics).find(|class| !self.numerics.contains(class))
+    }
+
+    /// Renders a batch; where it fails for any reason but an order to stop, its images one by one.
+    fn render_batch(
+        &mut self,
+        lease: &Arc<Lease>,
+        batch: &[usize],
+        done: &mut u64,
+    ) -> Result<Option<Fault>, Halt> {
+        if lease.stop() != Stop::WhenDone {
+            return Err(Halt::Asked);
+        }
+        match self.render_together(lease, batch, *done) {
+            Ok(()) => {
+                *done += batch.len() as u64;
+                Ok(None)
+            }
+            Err(RenderFault::Stopped) => Err(Halt::Asked),
+            Err(RenderFault::Failed(_)) if batch.len() > 1 => self.render_alone(lease, batch, done),
+            Err(RenderFault::Failed(fault)) if fault.class == FailureClass::Task => Ok(Some(fault)),
+            Err(RenderFault::Failed(fault)) => Err(Halt::Fault(fault)),
+        }
+    }
+
+    fn render_alone(
+        &mut self,
+        lease: &Arc<Lease>,
+        batch: &[usize],
+        done: &mut u64,
+    ) -> Result<Option<Fault>, Halt> {
+        let mut first_fault = None;
+        for &position in batch {
+            let fault = self.render_batch(lease, &[position], done)?;
+            first_fault = first_fault.or(fault);
+        }
+        Ok(first_fault)
+    }
+
+    fn render_together(&mut self, lease: &Arc<Lease>, batch: &[usize], done: u64) -> Result<(), RenderFault> {
+        let images: Vec<&LeasedImage> = batch.iter().map(|&position| &lease.images[position]).collect();
+        let recipes: Vec<Recipe> = images.iter().map(|image| image.recipe.clone()).collect();
+        let begun = Instant::now();
+        let pictures = self.render_caught(lease, &recipes, images[0].index, done)?;
+        let each = begun.elapsed() / u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        if pictures.len() != batch.len() {
+            let error = format!("{} pictures were made of {} recipes", pictures.len(), batch.len());
+            return Err(RenderFault::Failed(Fault::new(FailureClass::Worker, error)));
+        }
+        let pictures = batch.iter().copied().zip(pictures).collect();
+        let made = Made::Pictures { lease: Arc::clone(lease), pictures, each };
+        self.made.send(made).map_err(|_| RenderFault::Stopped)
+    }
+
+    fn render_caught(
+        &mut self,
+        lease: &Lease,
+        recipes: &[Recipe],
+        index: u64,
+        done: u64,
+    ) -> Result<Vec<Picture>, RenderFault> {
+        let (events, previews) = (&self.events, self.previews);
+        let mut watcher = |step: &Step<'_>| {
+            if is_told(step) {
+                // Progress may be lost: a full queue has better things to carry.
+                let _ = events.try_send(Event::Progress(progress(lease, index, done, step, previews)));
+            }
+            match lease.stop() {
+                Stop::AtNextStep => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        };
+        let renderer = &mut self.renderer;
+        let run = AssertUnwindSafe(|| renderer.render(&lease.model, recipes, &mut watcher));
+        catch_unwind(run).unwrap_or_else(|panic| {
+            self.renderer.forget();
+            let error = format!("the engine panicked: {}", words_of(panic.as_ref()));
+            Err(RenderFault::Failed(Fault::new(FailureClass::Task, error)))
+        })
+    }
+}
+
+fn handed_back() -> Fault {
+    Fault::new(FailureClass::HandedBack, "the worker was told to stop")
+}
+
+/// About eight times an image, and at its last step.
+fn is_told(step: &Step<'_>) -> bool {
+    step.step == step.steps || step.step.is_multiple_of(step.steps.div_ceil(8).max(1))
+}
+
+fn progress(lease: &Lease, index: u64, done: u64, step: &Step<'_>, previews: bool) -> v1::Progress {
+    let preview = if previews { (step.preview)() } else { None };
+    v1::Progress {
+        fence: Some(lease.fence.into()),
+        images_done: done,
+        index,
+        step: step.step,
+        steps: step.steps,
+        preview_png: preview.and_then(|picture| encode_plain(&picture).ok()),
+    }
+}
+
+fn words_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let words = panic.downcast_ref::<&str>().copied();
+    words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
+}

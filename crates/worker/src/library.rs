@@ -1,0 +1,231 @@
+//! The models on this machine, digested once: a cache remembers what each folder's files looked like.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use seedfarm_core::{ModelDigest, ModelManifest};
+use seedfarm_engine::{ENGINE_REVISION, read_manifest};
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::error::WorkerError;
+use crate::renderer::chain;
+
+/// The file that makes a folder a model.
+const INDEX: &str = "model_index.json";
+
+/// How deep below a model's folder files are looked at.
+const DEPTH: usize = 4;
+
+/// A model in a folder.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LocalModel {
+    pub folder: PathBuf,
+    pub manifest: ModelManifest,
+}
+
+/// All models that were found.
+#[derive(Debug)]
+pub(crate) struct Library {
+    models: Vec<LocalModel>,
+}
+
+/// What is remembered between starts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Cache {
+    /// The program that wrote it: another one may read folders otherwise.
+    program: String,
+    folders: BTreeMap<PathBuf, CachedModel>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CachedModel {
+    files: Vec<FileMark>,
+    manifest: ModelManifest,
+}
+
+/// What tells a changed file from an unchanged one without reading it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct FileMark {
+    path: PathBuf,
+    bytes: u64,
+    modified_ns: u64,
+}
+
+impl Library {
+    /// Finds the models in `folders`: each is a model itself, or holds some. One that cannot be used is
+    /// passed over with a warning.
+    ///
+    /// # Errors
+    /// [`WorkerError::NoModel`] where nothing can be used.
+    pub(crate) fn scan(folders: &[PathBuf], cache_file: &Path) -> Result<Self, WorkerError> {
+        let old = Cache::read(cache_file);
+        let mut new = Cache { program: program(), folders: BTreeMap::new() };
+        let mut models: Vec<LocalModel> = Vec::new();
+        for folder in folders.iter().flat_map(|folder| model_folders(folder)) {
+            let Some(cached) = examine(&folder, &old) else { continue };
+            let known = models.iter().any(|model| model.manifest.digest() == cached.manifest.digest());
+            new.folders.insert(folder.clone(), cached.clone());
+            if !known {
+                models.push(LocalModel { folder, manifest: cached.manifest });
+            }
+        }
+        new.write(cache_file);
+        if models.is_empty() {
+            let folders = folders.iter().map(|folder| folder.display().to_string());
+            return Err(WorkerError::NoModel { folders: folders.collect::<Vec<_>>().join(", ") });
+        }
+        Ok(Self { models })
+    }
+
+    /// What the coordinator is told.
+    pub(crate) fn manifests(&self) -> Vec<ModelManifest> {
+        self.models.iter().map(|model| model.manifest.clone()).collect()
+    }
+
+    /// The models by their digests.
+    pub(crate) fn into_models(self) -> HashMap<ModelDigest, LocalModel> {
+        self.models.into_iter().map(|model| (model.manifest.digest(), model)).collect()
+    }
+}
+
+impl Cache {
+    /// The cache, or an empty one where it cannot be read or was written by another version.
+    fn read(file: &Path) -> Self {
+        let cache = fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        cache.filter(|cache| cache.program == program()).unwrap_or_default()
+    }
+
+    /// Keeps the cache. Without it the next start is slower, and nothing else.
+    fn write(&self, file: &Path) {
+        let bytes = serde_json::to_vec(self).map_err(io::Error::other);
+        let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
+        if let Err(error) = folder.and(bytes).and_then(|bytes| durable::write(file, &bytes)) {
+            tracing::warn!(path = %file.display(), %error, "digests of models cannot be kept for the next start");
+        }
+    }
+}
+
+fn program() -> String {
+    format!("seedfarm {} engine {ENGINE_REVISION}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The folder itself where it is a model, or else those in it that are.
+fn model_folders(folder: &Path) -> Vec<PathBuf> {
+    let is_model = |path: &Path| path.join(INDEX).is_file();
+    if is_model(folder) {
+        return vec![folder.to_owned()];
+    }
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!(path = %folder.display(), %error, "this folder of models cannot be read");
+            return Vec::new();
+        }
+    };
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| is_model(path)).collect();
+    found.sort();
+    found
+}
+
+fn examine(folder: &Path, old: &Cache) -> Option<CachedModel> {
+    let mut files = Vec::new();
+    mark_files(folder, DEPTH, &mut files);
+    files.sort();
+    if let Some(cached) = old.folders.get(folder).filter(|cached| cached.files == files) {
+        return Some(cached.clone());
+    }
+    tracing::info!(path = %folder.display(), files = files.len(), "digesting a model");
+    match read_manifest(folder) {
+        Ok(manifest) => Some(CachedModel { files, manifest }),
+        Err(error) => {
+            tracing::warn!(path = %folder.display(), error = chain(&error), "this model cannot be used");
+            None
+        }
+    }
+}
+
+fn mark_files(folder: &Path, depth: usize, marks: &mut Vec<FileMark>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(data) = fs::metadata(&path) else { continue };
+        if data.is_dir() && depth > 0 {
+            mark_files(&path, depth - 1, marks);
+        } else if data.is_file() {
+            let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let modified_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+            marks.push(FileMark { path, bytes: data.len(), modified_ns });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
+
+    /// A copy of the built-in model, to be changed.
+    fn copy_of_the_model(to: &Path) {
+        for entry in fs::read_dir(Path::new(MODELS).join("emoji-starter")).unwrap() {
+            let from = entry.unwrap().path();
+            let name = to.join(from.file_name().unwrap());
+            fs::create_dir_all(to).unwrap();
+            if from.is_dir() {
+                fs::create_dir(&name).unwrap();
+                for file in fs::read_dir(&from).unwrap() {
+                    let file = file.unwrap().path();
+                    fs::copy(&file, name.join(file.file_name().unwrap())).unwrap();
+                }
+            } else {
+                fs::copy(&from, &name).unwrap();
+            }
+        }
+    }
+
+    fn scan(folder: &Path, cache: &Path) -> Result<Library, WorkerError> {
+        Library::scan(&[folder.to_owned()], cache)
+    }
+
+    #[test]
+    fn the_built_in_model_is_found_in_its_folder_and_in_the_one_above() {
+        let folder = TempDir::new().unwrap();
+        let above = scan(Path::new(MODELS), &folder.path().join("cache")).unwrap();
+        let itself = scan(&Path::new(MODELS).join("emoji-starter"), &folder.path().join("cache")).unwrap();
+        assert_eq!(above.manifests(), itself.manifests());
+        assert_eq!(above.manifests()[0].name, "emoji-starter");
+    }
+
+    #[test]
+    fn an_unchanged_model_is_not_digested_again_and_a_changed_one_is() {
+        let folder = TempDir::new().unwrap();
+        let (model, cache) = (folder.path().join("m"), folder.path().join("cache.json"));
+        copy_of_the_model(&model);
+        let first = scan(&model, &cache).unwrap().manifests();
+        let mut remembered: Cache = serde_json::from_slice(&fs::read(&cache).unwrap()).unwrap();
+        remembered.folders.get_mut(&model).unwrap().manifest.licence = Some("from the cache".into());
+        remembered.write(&cache);
+        let second = scan(&model, &cache).unwrap().manifests();
+        assert_eq!(second[0].licence.as_deref(), Some("from the cache"));
+        let config = model.join("tokenizer/tokenizer_config.json");
+        fs::write(&config, "{}\n").unwrap();
+        let third = scan(&model, &cache).unwrap().manifests();
+        assert_eq!(third[0].licence, first[0].licence);
+        assert_ne!(third[0].digest(), first[0].digest());
+    }
+
+    #[test]
+    fn a_damaged_model_is_passed_over_and_no_model_at_all_is_an_error_with_the_folders() {
+        let folder = TempDir::new().unwrap();
+        copy_of_the_model(&folder.path().join("models/m"));
+        fs::write(folder.path().join("models/m/unet/config.json"), "{").unwrap();
+        let error = scan(&folder.path().join("models"), &folder.path().join("cache")).unwrap_err();
+        assert!(error.to_string().contains("models"), "{error}");
+        assert!(scan(&folder.path().join("nowhere"), &folder.path().join("cache")).is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! One device as the node sees it: its queue, its threads and the credit that is out for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use seedfarm_core::{Fingerprint, ModelDigest, Numerics, WorkerId, canonical};
+use seedfarm_proto::v1;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::RenderDevice;
+use crate::backoff::Backoff;
+use crate::device::RenderThread;
+use crate::error::WorkerError;
+use crate::event::Event;
+use crate::lease::Lease;
+use crate::outbox::Outbox;
+use crate::storing::StoreThread;
+
+/// Leases that a device may have before they are rendered: one in the making, one waiting.
+pub(super) const LEASES_AHEAD: u32 = 2;
+
+/// Batches that may wait for the store thread. The render thread waits when the disk is slower.
+const BATCHES_TO_STORE: usize = 4;
+
+/// How long a device that failed for its own reasons, or for want of a model, gets no work.
+const REST: Backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(60) };
+
+/// A device.
+pub(super) struct Slot {
+    /// What Hello says of it.
+    pub description: v1::Device,
+    /// Credit that the coordinator has not used yet.
+    pub credit: u32,
+    /// Leases granted and not rendered.
+    pub unrendered: u32,
+    fingerprints: BTreeMap<Numerics, String>,
+    queue: SyncSender<Arc<Lease>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Leases in a row that failed through no fault of their own.
+    troubles: u32,
+    rest_until: Option<Instant>,
+}
+
+/// What a device's threads share with the node.
+pub(super) struct Shared {
+    pub worker: WorkerId,
+    pub models: Arc<HashMap<ModelDigest, String>>,
+    pub outbox: Arc<Outbox>,
+    pub events: mpsc::Sender<Event>,
+    pub previews: bool,
+}
+
+impl Slot {
+    /// Starts a device's two threads.
+    pub(super) fn start(index: u32, device: RenderDevice, shared: &Shared) -> Result<Self, WorkerError> {
+        let description = describe(index, &device);
+        let by_numerics = |fingerprint: &Fingerprint| (fingerprint.numerics, fingerprint.clone());
+        let fingerprints: BTreeMap<_, _> = device.fingerprints.iter().map(by_numerics).collect();
+        let texts = fingerprints.iter().map(|(class, print)| (*class, canonical::to_string(print))).collect();
+        let (queue, leases) = sync_channel(LEASES_AHEAD as usize);
+        let (made, to_store) = sync_channel(BATCHES_TO_STORE);
+        let render = RenderThread {
+            renderer: device.renderer,
+            numerics: fingerprints.keys().copied().collect(),
+            batch: device.batch,
+            previews: shared.previews,
+            made,
+            events: shared.events.clone(),
+        };
+        let store = StoreThread {
+            worker: shared.worker,
+            device: index,
+            fingerprints,
+            models: Arc::clone(&shared.models),
+            outbox: Arc::clone(&shared.outbox),
+            events: shared.events.clone(),
+        };
+        let failed = |source: io::Error| WorkerError::Thread { device: index, source };
+        let threads = vec![
+            spawn(format!("device-{index}"), move || render.run(&leases)).map_err(failed)?,
+            spawn(format!("store-{index}"), move || store.run(&to_store)).map_err(failed)?,
+        ];
+        Ok(Self {
+            description,
+            credit: 0,
+            unrendered: 0,
+            fingerprints: texts,
+            queue,
+            threads,
+            troubles: 0,
+            rest_until: None,
+        })
+    }
+
+    /// Hands a lease to the render thread; gives it back where it holds too many already.
+    pub(super) fn accept(&mut self, lease: Arc<Lease>) -> Result<(), Arc<Lease>> {
+        match self.queue.try_send(lease) {
+            Ok(()) => {
+                self.unrendered += 1;
+                Ok(())
+            }
+            Err(TrySendError::Full(lease) | TrySendError::Disconnected(lease)) => Err(lease),
+        }
+    }
+
+    /// How the device renders `lease`, as JSON; where it does not, how it renders at all.
+    pub(super) fn fingerprint_json(&self, lease: Option<&Lease>) -> String {
+        let numerics = lease.and_then(|lease| lease.images.first()).map(|i| i.recipe.template.numerics);
+        let exact = numerics.and_then(|numerics| self.fingerprints.get(&numerics));
+        exact.or_else(|| self.fingerprints.values().next()).cloned().unwrap_or_default()
+    }
+
+    /// A lease was rendered. One that failed through the device or its surroundings earns it a rest,
+    /// longer each time in a row.
+    pub(super) fn rendered(&mut self, in_trouble: bool, worker: WorkerId) {
+        self.unrendered = self.unrendered.saturating_sub(1);
+        self.rest_until = in_trouble.then(|| Instant::now() + REST.delay(self.troubles, worker));
+        self.troubles = if in_trouble { self.troubles.saturating_add(1) } else { 0 };
+    }
+
+    /// When the device may work again, if it rests.
+    pub(super) const fn rests_until(&self) -> Option<Instant> {
+        self.rest_until
+    }
+
+    /// Leases that the device could take now.
+    pub(super) fn appetite(&mut self, now: Instant) -> u32 {
+        match self.rest_until {
+            Some(until) if now < until => return 0,
+            _ => self.rest_until = None,
+        }
+        LEASES_AHEAD.saturating_sub(self.credit + self.unrendered)
+    }
+
+    /// Lets the threads end when they have rendered and stored what they hold.
+    pub(super) fn close(self) -> Vec<JoinHandle<()>> {
+        self.threads
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name).spawn(run)
+}
+
+fn describe(index: u32, device: &RenderDevice) -> v1::Device {
+    v1::Device {
+        index,
+        name: device.name.clone(),
+        backend: device.backend.clone(),
+        memory_bytes: device.memory_bytes,
+        fingerprints_json: device.fingerprints.iter().map(canonical::to_string).collect(),
+    }
+}

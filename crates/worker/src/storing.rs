@@ -1,0 +1,122 @@
+//! A device's store thread: encodes pictures and puts them into the outbox, while the device renders on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use seedfarm_core::completion::{FailureClass, Fence};
+use seedfarm_core::{ArtifactDigest, Fingerprint, ModelDigest, Numerics, WorkerId, canonical};
+use seedfarm_picture::{Caption, Picture, encode};
+use tokio::sync::mpsc;
+
+use crate::device::Made;
+use crate::event::Event;
+use crate::lease::{Lease, Stop};
+use crate::outbox::{LeaseNote, Outbox, StoredImage};
+use crate::renderer::{Fault, chain};
+
+/// A device's other thread.
+pub(crate) struct StoreThread {
+    pub worker: WorkerId,
+    /// The device's index.
+    pub device: u32,
+    pub fingerprints: BTreeMap<Numerics, Fingerprint>,
+    /// Names of models, for captions.
+    pub models: Arc<HashMap<ModelDigest, String>>,
+    pub outbox: Arc<Outbox>,
+    pub events: mpsc::Sender<Event>,
+}
+
+impl StoreThread {
+    /// Stores until the render thread or the node is gone.
+    pub(crate) fn run(self, made: &Receiver<Made>) {
+        let mut faults: HashMap<Fence, Fault> = HashMap::new();
+        while let Ok(made) = made.recv() {
+            if self.events.is_closed() {
+                return;
+            }
+            match made {
+                Made::Pictures { lease, pictures, each } => {
+                    if let Err(fault) = self.store_all(&lease, pictures, each, &faults) {
+                        lease.ask_to_stop(Stop::AtNextStep);
+                        faults.insert(lease.fence, fault);
+                    }
+                }
+                Made::Ended { lease, fault, busy } => {
+                    let fault = faults.remove(&lease.fence).or(fault);
+                    self.end(&lease, fault, busy);
+                }
+            }
+        }
+    }
+
+    fn store_all(
+        &self,
+        lease: &Lease,
+        pictures: Vec<(usize, Picture)>,
+        each: Duration,
+        faults: &HashMap<Fence, Fault>,
+    ) -> Result<(), Fault> {
+        if let Some(fault) = faults.get(&lease.fence) {
+            return Err(fault.clone());
+        }
+        pictures.iter().try_for_each(|(position, picture)| self.store(lease, *position, picture, each))
+    }
+
+    fn store(&self, lease: &Lease, position: usize, picture: &Picture, each: Duration) -> Result<(), Fault> {
+        let recipe = &lease.images[position].recipe;
+        let fingerprint = self.fingerprints.get(&recipe.template.numerics);
+        let fingerprint = fingerprint.ok_or_else(|| worker_fault("no fingerprint for these numerics"))?;
+        let model_name = self.models.get(&lease.model).map_or("", String::as_str);
+        let caption = Caption { recipe, model_name, fingerprint, version: env!("CARGO_PKG_VERSION") };
+        let file = encode(picture, &caption).map_err(|error| worker_fault(chain(&error)))?;
+        let image = StoredImage {
+            index: lease.images[position].index,
+            recipe: recipe.digest(),
+            pixels: picture.digest(),
+            artifact: ArtifactDigest::of_bytes(&file),
+            bytes: file.len() as u64,
+            duration_ms: u64::try_from(each.as_millis()).unwrap_or(u64::MAX),
+        };
+        let note =
+            LeaseNote { job: lease.job.to_string(), fingerprint_json: canonical::to_string(fingerprint) };
+        self.outbox.keep(&lease.fence, &note, &image, &file).map_err(|error| worker_fault(chain(&error)))?;
+        tracing::debug!(
+            job.id = %lease.job, task.id = %lease.fence.lease, recipe.digest = %image.recipe,
+            image.index = image.index, duration_ms = image.duration_ms, "image rendered"
+        );
+        self.tell(Event::Stored(lease.fence, image));
+        Ok(())
+    }
+
+    fn end(&self, lease: &Lease, fault: Option<Fault>, busy: Duration) {
+        let fault = match self.outbox.end(&lease.fence, fault.as_ref()) {
+            Ok(()) => fault,
+            Err(error) => Some(fault.unwrap_or_else(|| worker_fault(chain(&error)))),
+        };
+        let duration_ms = u64::try_from(busy.as_millis()).unwrap_or(u64::MAX);
+        match &fault {
+            Some(fault) if fault.class != FailureClass::HandedBack => tracing::error!(
+                job.id = %lease.job, task.id = %lease.fence.lease, attempt = lease.fence.attempt.0,
+                worker.id = %self.worker, gpu.index = self.device, duration_ms,
+                failure.class = fault.class.as_str(), error = fault.error, "lease failed"
+            ),
+            _ => tracing::info!(
+                job.id = %lease.job, task.id = %lease.fence.lease, attempt = lease.fence.attempt.0,
+                worker.id = %self.worker, gpu.index = self.device, duration_ms,
+                images = lease.images.len(), handed_back = fault.is_some(), "lease rendered"
+            ),
+        }
+        self.tell(Event::Ended(lease.fence, fault));
+    }
+
+    /// A node that is gone needs no telling: what matters lies in the outbox.
+    fn tell(&self, event: Event) {
+        let _ = self.events.blocking_send(event);
+    }
+}
+
+fn worker_fault(error: impl Into<String>) -> Fault {
+    Fault::new(FailureClass::Worker, error)
+}
