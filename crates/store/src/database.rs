@@ -88,6 +88,11 @@ pub async fn open_database(config: DatabaseConfig) -> Result<Database> {
 }
 
 async fn open_named(url: &str, max_connections: u32) -> Result<Database> {
+    // sqlx takes any scheme for its own.
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        let cause = "the address does not start with postgres:// or postgresql://";
+        return Err(StoreError::Address(sqlx::Error::Configuration(cause.into())));
+    }
     let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
     let description = describe(&options);
     let store = Store::open(options, max_connections).await?;
@@ -96,9 +101,9 @@ async fn open_named(url: &str, max_connections: u32) -> Result<Database> {
 
 async fn open_private(config: DatabaseConfig) -> Result<Database> {
     let DatabaseConfig { data_dir, pg_bin, durability, max_connections, .. } = config;
-    let description = format!("private PostgreSQL in {}", data_dir.display());
     let cluster = PrivateCluster::start(PrivateConfig { data_dir, pg_bin, durability }).await?;
     let store = Store::open(cluster.options(), max_connections).await?;
+    let description = cluster.describe();
     Ok(Database { store, cluster: Some(cluster), description })
 }
 
