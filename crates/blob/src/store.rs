@@ -95,7 +95,8 @@ impl Blob {
         Ok(!self.local || self.get(digest).await?.is_some())
     }
 
-    async fn size(&self, digest: &ArtifactDigest) -> Result<Option<u64>, BlobError> {
+    /// The size in bytes of what lies under `digest`. It is not read, so it may be damaged.
+    pub async fn size(&self, digest: &ArtifactDigest) -> Result<Option<u64>, BlobError> {
         match self.store.head(&name(digest)).await {
             Ok(found) => Ok(Some(found.size)),
             Err(Error::NotFound { .. }) => Ok(None),

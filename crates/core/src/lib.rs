@@ -22,7 +22,8 @@ pub mod seed;
 pub mod verdict;
 
 pub use digest::{
-    ArtifactDigest, ComponentDigest, FingerprintDigest, ModelDigest, NumericClass, PixelDigest, RecipeDigest, TemplateDigest,
+    ArtifactDigest, ComponentDigest, FingerprintDigest, ModelDigest, NumericClass, PixelDigest, RecipeDigest,
+    TemplateDigest,
 };
 pub use fingerprint::Fingerprint;
 pub use id::{Attempt, Epoch, ImageId, JobId, LeaseId, ReplayId, WorkerId};

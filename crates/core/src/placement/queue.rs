@@ -117,6 +117,11 @@ impl Queue {
         }
     }
 
+    /// Whether no active job has an unleased image.
+    pub fn is_idle(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// Images of a job that are not leased; 0 for an unknown job.
     pub fn waiting(&self, job: JobId) -> u64 {
         self.jobs.get(&job).map_or(0, |entry| entry.work.waiting())
@@ -155,6 +160,21 @@ impl Queue {
     pub fn take(&mut self, pick: &Pick) {
         if let Some(entry) = self.jobs.get_mut(&pick.job) {
             entry.work.take(pick.range, pick.source);
+            self.index(pick.job);
+        }
+    }
+
+    /// Puts back what was taken and could not be leased after all. Of several picks of one job the last
+    /// goes back first, before anything else is taken from it.
+    pub fn put_back(&mut self, pick: &Pick) {
+        if let Some(entry) = self.jobs.get_mut(&pick.job) {
+            let row = match pick.source {
+                Source::Fresh => 0,
+                Source::Retry { row, .. } => row,
+            };
+            let (range, avoid) = (pick.range, pick.avoid.clone());
+            let retry = Retry { row, range, spent: pick.attempt.0 - 1, not_before_ms: i64::MIN, avoid };
+            entry.work.untake(range, pick.source, retry);
             self.index(pick.job);
         }
     }

@@ -167,6 +167,29 @@ fn a_worker_that_joins_again_is_counted_once_and_keeps_its_speed() {
     assert_eq!(pick.range.len(), 10);
 }
 
+#[test]
+fn what_could_not_be_leased_goes_back_where_it_was() {
+    let mut waiting = queued(1, 0, 0, 100);
+    waiting.fresh = Some(range(40, 100));
+    waiting.retries = vec![retry(7, 0, 30, vec![worker(9)])];
+    let mut queue = queue([waiting]);
+    let mut fleet = fleet(1);
+    fleet.measured(device(1), job(1), group("m"), 2000.0);
+    let mut picks = Vec::new();
+    while let Some(pick) = next(&queue, &fleet, 1).filter(|pick| pick.range.lo() < 80) {
+        queue.take(&pick);
+        picks.push(pick);
+    }
+    assert!(picks.iter().filter(|pick| pick.source == Source::Fresh).count() > 1);
+    assert!(picks.iter().filter(|pick| pick.source != Source::Fresh).count() > 1);
+    picks.iter().rev().for_each(|pick| queue.put_back(pick));
+    assert_eq!(queue.waiting(job(1)), 90);
+    for pick in picks {
+        assert_eq!(next(&queue, &fleet, 1).as_ref(), Some(&pick));
+        queue.take(&pick);
+    }
+}
+
 /// One thing that happens to the farm.
 #[derive(Debug, Clone)]
 enum Step {

@@ -116,4 +116,21 @@ impl Work {
         }
         true
     }
+
+    /// Puts back what was taken last and not leased after all.
+    pub(super) fn untake(&mut self, range: ImageRange, source: Source, retry: Retry) {
+        match source {
+            Source::Fresh => {
+                let hi = self.fresh.map_or(range.hi(), ImageRange::hi);
+                self.fresh = ImageRange::new(range.lo(), hi);
+            }
+            Source::Retry { row, .. } => {
+                let behind = self.retries.remove(&(range.hi(), row));
+                let hi = behind.map_or(range.hi(), |rest| rest.range.hi());
+                let whole = ImageRange::new(range.lo(), hi).unwrap_or(range);
+                self.retries.insert((range.lo(), row), Retry { range: whole, ..retry });
+            }
+        }
+        self.waiting += range.len();
+    }
 }

@@ -1,0 +1,140 @@
+//! Leases that are out: renewal, expiry, settlement.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use seedfarm_core::completion::Fence;
+use seedfarm_core::placement::{DeviceId, Pick};
+use seedfarm_core::{ImageRange, JobId, LeaseId, WorkerId};
+use seedfarm_store::{Progress, RangeRow};
+use tokio::time::Instant;
+
+use super::Board;
+use crate::recipes::LeasedWork;
+
+/// A range that is out.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) fence: Fence,
+    pub(crate) job: JobId,
+    pub(crate) range: ImageRange,
+    pub(crate) device: DeviceId,
+    /// What was sent along; absent for a lease from before this coordinator started.
+    pub(crate) work: Option<Arc<LeasedWork>>,
+    /// Not renewed by then, it goes to another.
+    pub(super) deadline: Instant,
+    /// On its way back already.
+    pub(super) ending: bool,
+}
+
+/// What the store said about the end of a lease.
+#[derive(Debug, Clone)]
+pub(crate) struct Settlement {
+    /// The lease; absent when the fence did not hold.
+    pub(crate) lease: Option<LeaseId>,
+    /// Ranges stored to be leased again.
+    pub(crate) retries: Vec<RangeRow>,
+    /// Mean time of an image on the device, in milliseconds, where images came.
+    pub(crate) ms_per_image: Option<f64>,
+}
+
+impl Lease {
+    pub(super) fn new(fence: Fence, pick: &Pick, deadline: Instant, ending: bool) -> Self {
+        Self { fence, job: pick.job, range: pick.range, device: pick.device, work: None, deadline, ending }
+    }
+}
+
+impl Board {
+    /// The lease behind a fence, if it is out.
+    pub(crate) fn lease(&self, fence: &Fence) -> Option<&Lease> {
+        self.leases.get(&fence.lease).filter(|lease| lease.fence == *fence)
+    }
+
+    /// Leases out.
+    pub(crate) fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Leases of one job, and the workers that hold them.
+    pub(crate) fn leases_of(&self, job: JobId) -> (u32, u32) {
+        let held = self.leases.values().filter(|lease| lease.job == job);
+        let (mut leases, mut workers) = (0, BTreeSet::new());
+        for lease in held {
+            leases += 1;
+            workers.insert(lease.device.worker);
+        }
+        (leases, u32::try_from(workers.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Keeps what was sent with a lease, to check its completion against.
+    pub(crate) fn remember(&mut self, lease: LeaseId, work: Arc<LeasedWork>) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.work = Some(work);
+        }
+    }
+
+    /// A worker lives and holds these. Answers those that it holds in vain: unknown here, another's, or
+    /// on their way back.
+    pub(crate) fn renew(&mut self, worker: WorkerId, held: &[Fence], now: Instant) -> Vec<Fence> {
+        let deadline = now + self.pace.lease_ttl;
+        let mut vain = Vec::new();
+        for fence in held {
+            match self.leases.get_mut(&fence.lease) {
+                Some(lease) if lease.fence == *fence && lease.device.worker == worker && !lease.ending => {
+                    lease.deadline = deadline;
+                }
+                _ => vain.push(*fence),
+            }
+        }
+        vain
+    }
+
+    /// Leases whose time is over, each once.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<LeaseId> {
+        let due = self.leases.values_mut().filter(|lease| lease.deadline <= now && !lease.ending);
+        let ended = due.map(|lease| {
+            lease.ending = true;
+            lease.fence.lease
+        });
+        ended.collect()
+    }
+
+    /// The worker and fence of a lease.
+    pub(crate) fn holder(&self, lease: LeaseId) -> Option<(WorkerId, Fence)> {
+        self.leases.get(&lease).map(|lease| (lease.device.worker, lease.fence))
+    }
+
+    /// A lease is over in the store: follows what is stored there.
+    pub(crate) fn settle(&mut self, settlement: Settlement) {
+        if let Some(lease) = settlement.lease.and_then(|lease| self.take_lease(lease)) {
+            let group = self.queue.group_of(lease.job);
+            if let (Some(ms), Some(group)) = (settlement.ms_per_image, group) {
+                self.fleet.measured(lease.device, lease.job, group, ms);
+            }
+        }
+        for row in settlement.retries {
+            self.queue.give_back(row.job, row.retry);
+        }
+    }
+
+    /// A lease is not in the store any more.
+    pub(crate) fn forget_lease(&mut self, lease: LeaseId) {
+        self.take_lease(lease);
+    }
+
+    fn take_lease(&mut self, lease: LeaseId) -> Option<Lease> {
+        let lease = self.leases.remove(&lease)?;
+        self.set_load(lease.device, self.load_of(lease.device).saturating_sub(1));
+        Some(lease)
+    }
+
+    /// Takes over a job's stored counters; a job that is finished leaves the board.
+    pub(crate) fn count(&mut self, progress: &Progress, now: Instant) {
+        if let Some(card) = self.jobs.get_mut(&progress.job) {
+            card.count(progress.done, progress.failed, now);
+        }
+        if progress.finished {
+            self.drop_job(progress.job);
+        }
+    }
+}

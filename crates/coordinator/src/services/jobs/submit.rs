@@ -1,0 +1,74 @@
+//! Admission: a job is checked whole and stored whole, or refused whole.
+
+use seedfarm_core::plan::{self, JobSpec};
+use seedfarm_core::{JobId, ModelManifest};
+use seedfarm_proto::{error, v1};
+use seedfarm_store::NewJob;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::farm::Farm;
+use crate::{faults, wire};
+
+/// Most bytes of an idempotency key.
+const MAX_KEY_BYTES: usize = 200;
+
+pub(super) async fn submit(
+    farm: &Farm,
+    request: v1::SubmitJobRequest,
+) -> Result<v1::SubmitJobResponse, Status> {
+    let key = check_key(&request.idempotency_key)?;
+    let manifest = find_model(farm, &request.model).await?;
+    let spec = JobSpec::try_from(request)?;
+    let plan = plan::plan(&spec, &manifest).map_err(|fault| error::invalid(&fault))?;
+    let new = NewJob {
+        id: JobId::from_uuid(Uuid::now_v7()),
+        idempotency_key: key,
+        name: spec.name,
+        manifest,
+        numerics: spec.numerics,
+        priority: spec.priority,
+        is_replay: false,
+    };
+    let inserted = farm.store.insert_job(farm.epoch(), &new, &plan).await.map_err(faults::of_store)?;
+    let job = wire::job(&inserted.job);
+    farm.board().add_job(inserted.job, Vec::new(), Instant::now());
+    farm.wake.notify_one();
+    Ok(v1::SubmitJobResponse { job: Some(job), repeated: inserted.repeated })
+}
+
+fn check_key(key: &str) -> Result<String, Status> {
+    if (1..=MAX_KEY_BYTES).contains(&key.len()) && !key.contains('\0') {
+        return Ok(key.to_owned());
+    }
+    let message = format!(
+        "the idempotency key has {} bytes or holds NUL; 1 to {MAX_KEY_BYTES} bytes of text are needed",
+        key.len()
+    );
+    Err(error::status(Code::InvalidArgument, "BAD_IDEMPOTENCY_KEY", message))
+}
+
+/// Finds a model by name or digest; the refusal names those that are known.
+async fn find_model(farm: &Farm, wanted: &str) -> Result<ModelManifest, Status> {
+    let known = |model| async move {
+        match model {
+            Some(model) => Ok(model),
+            None => Err(unknown_model(farm, wanted).await?),
+        }
+    };
+    known(farm.store.model(wanted).await.map_err(faults::of_store)?).await
+}
+
+async fn unknown_model(farm: &Farm, wanted: &str) -> Result<Status, Status> {
+    let models = farm.store.models().await.map_err(faults::of_store)?;
+    let mut names: Vec<String> = models.into_iter().map(|model| model.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let known = if names.is_empty() {
+        "none is known yet: start a worker that has one".to_owned()
+    } else {
+        format!("known are {}", names.join(", "))
+    };
+    Ok(faults::not_found("UNKNOWN_MODEL", format!("the model '{wanted}' is unknown; {known}")))
+}

@@ -1,0 +1,37 @@
+//! WorkerService.
+
+mod complete;
+mod hello;
+mod progress;
+mod session;
+mod upload;
+
+use std::sync::Arc;
+
+use seedfarm_proto::v1::{self, worker_service_server::WorkerService};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::jobs::Answers;
+use crate::farm::Farm;
+
+/// See [`WorkerService`].
+pub(crate) struct Workers(pub(crate) Arc<Farm>);
+
+#[tonic::async_trait]
+impl WorkerService for Workers {
+    type SessionStream = Answers<v1::SessionResponse>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        Ok(Response::new(session::open(&self.0, request.into_inner())))
+    }
+
+    async fn put_artifact(
+        &self,
+        request: Request<Streaming<v1::PutArtifactRequest>>,
+    ) -> Result<Response<v1::PutArtifactResponse>, Status> {
+        upload::put(&self.0, request.into_inner()).await.map(Response::new)
+    }
+}

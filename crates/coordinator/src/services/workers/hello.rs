@@ -1,0 +1,140 @@
+//! Reading a worker's Hello. What it says is a stranger's word: everything is held against a limit.
+
+use seedfarm_core::{Fingerprint, ModelManifest};
+use seedfarm_proto::{error, v1};
+use serde::de::DeserializeOwned;
+use tonic::{Code, Status};
+
+use crate::board::{DeviceIntroduction, Introduction};
+
+/// Most devices of one worker.
+const MAX_DEVICES: usize = 64;
+/// Most fingerprints of one device.
+const MAX_FINGERPRINTS: usize = 8;
+/// Most models of one worker.
+const MAX_MODELS: usize = 1000;
+/// Most leases that a worker may say it holds.
+const MAX_HELD: usize = 10_000;
+/// Most bytes of one name.
+const MAX_NAME_BYTES: usize = 200;
+/// Most bytes of one JSON document.
+const MAX_JSON_BYTES: usize = 64 << 10;
+
+/// Checks a Hello.
+pub(crate) fn read(hello: v1::Hello) -> Result<Introduction, Status> {
+    check_name("name", &hello.name)?;
+    check_name("version", &hello.version)?;
+    check_count("devices", hello.devices.len(), MAX_DEVICES)?;
+    check_count("models", hello.model_manifests_json.len(), MAX_MODELS)?;
+    check_count("held leases", hello.held.len(), MAX_HELD)?;
+    if hello.devices.is_empty() {
+        return Err(refused("it names no device"));
+    }
+    let devices = hello.devices.into_iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    if (1..devices.len()).any(|i| devices[..i].iter().any(|other| other.index == devices[i].index)) {
+        return Err(refused("it names one device index twice"));
+    }
+    Ok(Introduction {
+        worker: hello.worker_id.parse().map_err(error::malformed)?,
+        name: hello.name,
+        version: hello.version,
+        devices,
+        manifests: hello.model_manifests_json.iter().map(|json| manifest(json)).collect::<Result<_, _>>()?,
+        held: hello.held.into_iter().map(Into::into).collect(),
+    })
+}
+
+fn device(device: v1::Device) -> Result<DeviceIntroduction, Status> {
+    check_name("a device's name", &device.name)?;
+    check_name("a device's backend", &device.backend)?;
+    check_count("fingerprints of a device", device.fingerprints_json.len(), MAX_FINGERPRINTS)?;
+    let fingerprints = device.fingerprints_json.iter().map(|json| fingerprint(json));
+    Ok(DeviceIntroduction {
+        index: device.index,
+        name: device.name,
+        backend: device.backend,
+        fingerprints: fingerprints.collect::<Result<_, _>>()?,
+    })
+}
+
+/// Reads a fingerprint from JSON.
+pub(crate) fn fingerprint(json: &str) -> Result<Fingerprint, Status> {
+    document("a fingerprint", json)
+}
+
+fn manifest(json: &str) -> Result<ModelManifest, Status> {
+    let manifest: ModelManifest = document("a model manifest", json)?;
+    check_name("a model's name", &manifest.name)?;
+    if manifest.name.is_empty() || manifest.components.is_empty() {
+        return Err(refused("a model manifest lacks its name or its components"));
+    }
+    Ok(manifest)
+}
+
+fn document<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, Status> {
+    if json.len() > MAX_JSON_BYTES {
+        return Err(refused(&format!("{what} has {} bytes, more than {MAX_JSON_BYTES}", json.len())));
+    }
+    if json.contains("\\u0000") {
+        return Err(refused(&format!("{what} holds a NUL character")));
+    }
+    serde_json::from_str(json).map_err(|fault| refused(&format!("{what} cannot be read: {fault}")))
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), Status> {
+    if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        return Err(refused(&format!(
+            "{field} has {} bytes or control characters; {MAX_NAME_BYTES} bytes of plain text are allowed",
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
+fn check_count(what: &str, given: usize, most: usize) -> Result<(), Status> {
+    if given > most {
+        return Err(refused(&format!("it lists {given} {what}, more than the limit of {most}")));
+    }
+    Ok(())
+}
+
+fn refused(why: &str) -> Status {
+    error::status(Code::InvalidArgument, "HELLO_REFUSED", format!("the worker's Hello is refused: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> v1::Hello {
+        v1::Hello {
+            worker_id: format!("worker_{:032x}", 1),
+            name: "n".into(),
+            version: "1".into(),
+            devices: vec![v1::Device { index: 0, ..v1::Device::default() }],
+            ..v1::Hello::default()
+        }
+    }
+
+    fn reason(hello: v1::Hello) -> String {
+        read(hello).unwrap_err().message().to_owned()
+    }
+
+    #[test]
+    fn a_plain_hello_is_read() {
+        assert_eq!(read(hello()).unwrap().devices.len(), 1);
+    }
+
+    #[test]
+    fn what_is_over_a_limit_or_unreadable_is_refused_by_name() {
+        assert!(reason(v1::Hello { devices: Vec::new(), ..hello() }).contains("no device"));
+        assert!(reason(v1::Hello { name: "n".repeat(201), ..hello() }).contains("201 bytes"));
+        let twice = vec![v1::Device::default(), v1::Device::default()];
+        assert!(reason(v1::Hello { devices: twice, ..hello() }).contains("twice"));
+        let manifests = vec!["{}".to_owned()];
+        assert!(reason(v1::Hello { model_manifests_json: manifests, ..hello() }).contains("model manifest"));
+        let held = vec![v1::Fence::default(); 10_001];
+        assert!(reason(v1::Hello { held, ..hello() }).contains("10001"));
+        assert!(read(v1::Hello { worker_id: "w".into(), ..hello() }).is_err());
+    }
+}
