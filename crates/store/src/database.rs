@@ -16,6 +16,16 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 /// How long a call waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a server needs to notice within seconds that a coordinator's machine is gone, so that locks of
+/// its do not hold up the next one; durations in seconds, or milliseconds where the name says timeout.
+const SETTINGS: [(&str, &str); 5] = [
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20000"),
+    ("idle_in_transaction_session_timeout", "60000"),
+];
+
 /// The farm's state. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -28,7 +38,7 @@ impl Store {
     /// date. Two lanes, submissions and readers want a connection each: give `max_connections` of at
     /// least 4.
     pub async fn open(options: PgConnectOptions, max_connections: u32) -> Result<Self> {
-        let options = options.application_name("seedfarm");
+        let options = options.application_name("seedfarm").options(SETTINGS);
         let mut first = options.connect().await?;
         require_durable(&mut first).await?;
         MIGRATIONS.run(&mut first).await?;

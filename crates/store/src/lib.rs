@@ -23,6 +23,8 @@ mod snapshot;
 mod templates;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod value;
 mod workers;
 

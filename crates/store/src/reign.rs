@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use seedfarm_core::Epoch;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::database::Store;
 use crate::error::{Result, StoreError, is_transient};
@@ -16,6 +17,10 @@ const LOCK: i64 = i64::from_be_bytes(*b"seedfarm");
 const PULSE: Duration = Duration::from_secs(1);
 /// How long that may take before the reign counts as lost.
 const PULSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a takeover waits for the lock: the server needs a moment to notice that a process is gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Pause between two tries for the lock.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// Pause between two questions whether a transaction was committed.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -56,30 +61,17 @@ impl Store {
     /// Takes the right to write, raises the epoch, and waits for writes of the reign before.
     ///
     /// # Errors
-    /// [`StoreError::Held`] while another coordinator reigns.
+    /// [`StoreError::Held`] if another coordinator reigns, and goes on to for some seconds.
     pub async fn take_over(&self) -> Result<Reign> {
-        let mut connection = lock_options(&self.options).connect().await?;
-        if !try_lock(&mut connection).await? {
-            let holder = lock_holder(&mut connection).await?;
-            return Err(StoreError::Held { holder });
-        }
+        let options = self.options.clone().application_name("seedfarm-reign");
+        let mut connection = options.connect().await?;
+        lock(&mut connection).await?;
         let epoch = raise_epoch(&mut connection).await?;
         let (lost_sender, lost) = watch::channel(false);
         let (end, ended) = oneshot::channel();
         let guard = tokio::spawn(keep(connection, ended, lost_sender));
         Ok(Reign { epoch, lost, end, guard })
     }
-}
-
-/// A server should notice within seconds that a coordinator's machine is gone, and free the lock.
-fn lock_options(options: &PgConnectOptions) -> PgConnectOptions {
-    let keepalive = [
-        ("tcp_keepalives_idle", "5"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "3"),
-        ("tcp_user_timeout", "20000"),
-    ];
-    options.clone().application_name("seedfarm-reign").options(keepalive)
 }
 
 async fn keep(mut connection: PgConnection, mut ended: oneshot::Receiver<()>, lost: watch::Sender<bool>) {
@@ -93,9 +85,33 @@ async fn keep(mut connection: PgConnection, mut ended: oneshot::Receiver<()>, lo
             return;
         }
     }
-    if let Err(error) = connection.close().await {
-        tracing::debug!(%error, "the reign's connection did not close in order");
+    if let Err(error) = unlock(connection).await {
+        tracing::debug!(%error, "the reign's lock was let go by closing its connection");
     }
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !try_lock(connection).await? {
+        if Instant::now() > deadline {
+            let holder = lock_holder(connection).await?;
+            return Err(StoreError::Held { holder });
+        }
+        tokio::time::sleep(LOCK_RETRY).await;
+    }
+    Ok(())
+}
+
+/// Frees the lock before the connection ends, which a server may notice only later.
+async fn unlock(mut connection: PgConnection) -> Result<()> {
+    let unlock = sqlx::query_scalar!(
+        "-- unlock
+        SELECT pg_advisory_unlock($1)",
+        LOCK
+    );
+    unlock.fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 async fn try_lock(connection: &mut PgConnection) -> Result<bool> {

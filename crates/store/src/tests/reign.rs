@@ -1,0 +1,133 @@
+//! Who may write.
+
+use seedfarm_core::completion::FailureClass;
+use seedfarm_core::{JobState, LeaseId, ReplayId, Verdict};
+use uuid::Uuid;
+
+use super::{Farm, fresh, image, job_id, new_job, plan_of};
+use crate::reign::Lane;
+use crate::{NewReplay, Outlook, Store, StoreError};
+
+#[tokio::test]
+async fn only_one_coordinator_reigns_and_the_epoch_rises_with_the_next() {
+    let farm = Farm::new().await;
+    let first = farm.epoch();
+    let other = Store::open(farm.database.options(), 2).await.unwrap();
+    let refused = other.take_over().await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Held { holder } if holder.contains("process")), "{refused}");
+    assert!(!refused.is_transient());
+    farm.reign.end().await;
+    let second = other.take_over().await.unwrap();
+    assert_eq!(second.epoch().0, first.0 + 1);
+}
+
+/// Breaks the connection that holds the lock, as a network would.
+async fn break_the_lock(store: &Store) {
+    let broken: i64 = sqlx::query_scalar(
+        "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'seedfarm-reign' AND datname = current_database()",
+    )
+    .fetch_one(&store.pool)
+    .await
+    .unwrap();
+    assert_eq!(broken, 1);
+}
+
+#[tokio::test]
+async fn a_reign_whose_connection_breaks_is_lost_and_says_so() {
+    let farm = Farm::new().await;
+    break_the_lock(&farm.store).await;
+    farm.reign.lost().await;
+}
+
+#[tokio::test]
+async fn a_deposed_coordinator_cannot_write() {
+    let farm = Farm::new().await;
+    let job = farm.job(1, 8).await;
+    let fence = farm.lease(job.row.id, 0, 4).await;
+    let old = farm.epoch();
+    break_the_lock(&farm.store).await;
+    farm.reign.lost().await;
+    let next = farm.store.take_over().await.unwrap();
+
+    let store = &farm.store;
+    let claimed = store.claim(old, &[fresh(job.row.id, 4, 8)]).await.map(drop);
+    let completed = store.complete(old, &[farm.completion(&job, fence, 0..4)]).await.map(drop);
+    let released = store.release(old, &[fence.lease], FailureClass::Worker).await.map(drop);
+    let paused = store.set_state(old, job.row.id, JobState::Active, JobState::Paused).await.map(drop);
+    let inserted = store.insert_job(old, &new_job(2), &plan_of(&["a cat"], 1)).await.map(drop);
+    let recipe = job.plan.recipe(0).unwrap();
+    let replay = NewReplay {
+        id: ReplayId::from_uuid(Uuid::from_u128(1)),
+        original: None,
+        recipe: recipe.digest(),
+        recipe_json: recipe.canonical(),
+        expected_pixels: image(&job.plan, 0).pixels,
+        expected_artifact: None,
+        original_worker: None,
+        original_fingerprint: None,
+        outlook: Outlook::Judged(Verdict::Exact),
+    };
+    let replayed = store.insert_replay(old, &replay).await.map(drop);
+    for write in [claimed, completed, released, paused, inserted, replayed] {
+        assert!(matches!(write, Err(StoreError::Deposed { epoch }) if epoch == old), "{write:?}");
+    }
+    assert_eq!((farm.count("results").await, farm.count("jobs").await), (0, 1));
+
+    // The lease was granted in the old epoch and is completed in the new one.
+    let settled = store.complete(next.epoch(), &[farm.completion(&job, fence, 0..4)]).await.unwrap();
+    assert!(settled.outcomes[0].lease_held);
+    farm.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_takeover_waits_for_the_writes_of_the_reign_before() {
+    let farm = Farm::new().await;
+    let old = farm.epoch();
+    let mut writing = farm.store.begin_lane(Lane::Claims, old).await.unwrap();
+    let changed = sqlx::query("UPDATE workers SET version = 'written in time'");
+    changed.execute(writing.connection()).await.unwrap();
+    break_the_lock(&farm.store).await;
+    let store = farm.store.clone();
+    let takeover = tokio::spawn(async move { store.take_over().await.unwrap() });
+    wait_for_a_blocked_takeover(&farm.store).await;
+    assert!(!takeover.is_finished());
+    writing.commit().await.unwrap();
+    assert_eq!(takeover.await.unwrap().epoch().0, old.0 + 1);
+    let workers = farm.store.workers().await.unwrap();
+    assert!(workers.iter().all(|worker| worker.version == "written in time"));
+}
+
+/// Asks until the database says that a takeover waits for a lock.
+async fn wait_for_a_blocked_takeover(store: &Store) {
+    loop {
+        let blocked: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'seedfarm-reign'
+                AND datname = current_database() AND wait_event_type = 'Lock')",
+        )
+        .fetch_one(&store.pool)
+        .await
+        .unwrap();
+        if blocked {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reign_that_is_dropped_lets_the_next_one_in() {
+    let farm = Farm::new().await;
+    let first = farm.epoch();
+    drop(farm.reign);
+    let next = loop {
+        match farm.store.take_over().await {
+            Ok(reign) => break reign,
+            Err(StoreError::Held { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(next.epoch().0, first.0 + 1);
+    let claimed = farm.store.claim(next.epoch(), &[fresh(job_id(1), 0, 1)]).await.unwrap();
+    assert_eq!(claimed, [None::<LeaseId>]);
+}
