@@ -1,10 +1,8 @@
 //! The built-in model draws what it is asked for.
 
-mod support;
-
+use crate::support::{emoji_starter, recipe};
 use seedfarm_core::Numerics;
 use seedfarm_engine::{DeviceSpec, Model, Rendered, Unobserved};
-use support::{emoji_starter, recipe};
 
 /// The mean colour of a corner of 8 x 8 pixels.
 fn corner(image: &Rendered, right: bool, bottom: bool) -> [f64; 3] {

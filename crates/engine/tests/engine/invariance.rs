@@ -1,12 +1,10 @@
 //! An image does not depend on what stands beside it, nor on how many threads render it.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{emoji_starter, recipe, sampled, tiny};
 use seedfarm_core::{Numerics, PixelDigest, Recipe, Sampler};
 use seedfarm_engine::{DeviceSpec, Model, Unobserved};
-use support::{emoji_starter, recipe, sampled, tiny};
 
 const PROMPTS: [&str; 8] = [
     "cat face on a blue background",

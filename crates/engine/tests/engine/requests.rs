@@ -1,12 +1,10 @@
 //! What a caller may ask of a loaded model, and how it is refused.
 
-mod support;
-
 use std::ops::ControlFlow;
 
+use crate::support::{recipe, sampled, tiny};
 use seedfarm_core::{ComponentDigest, Numerics, Recipe, Sampler};
 use seedfarm_engine::{DeviceSpec, Error, Model, Progress, Unobserved, group};
-use support::{recipe, sampled, tiny};
 
 fn model() -> Model {
     Model::load(&tiny("tiny-sd1"), &DeviceSpec::Cpu, Numerics::Strict, 1).expect("the model loads")

@@ -1,14 +1,12 @@
 //! Model folders that are broken or mean harm: each gives an error that names the file and the key.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::{emoji_starter, tiny};
 use seedfarm_core::Numerics;
 use seedfarm_engine::{DeviceSpec, Error, Model, read_manifest};
 use serde_json::{Value, json};
-use support::{emoji_starter, tiny};
 use tempfile::TempDir;
 
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";

@@ -1,16 +1,14 @@
 //! Whole renderings against diffusers, on the same weights and the same noise;
 //! `tests/parity/generate.py` wrote the references.
 
-mod support;
-
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
+use crate::support::{emoji_starter, recipe, repository, sampled};
 use candle_core::{Device, Tensor};
 use seedfarm_core::{Numerics, Recipe, Sampler};
 use seedfarm_engine::{DeviceSpec, Model, Progress, Rendered};
 use serde_json::Value;
-use support::{emoji_starter, recipe, repository, sampled};
 
 const LEAST_PSNR_DB: f64 = 60.0;
 /// Of latents, after up to 20 steps.

@@ -1,0 +1,8 @@
+//! The engine as its callers see it: real weights, real pictures.
+
+mod hostile;
+mod invariance;
+mod parity;
+mod pictures;
+mod requests;
+mod support;
