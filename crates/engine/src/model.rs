@@ -92,10 +92,9 @@ impl Model {
                 "it needs {wanted} numerics, but the model is loaded for {loaded}"
             )));
         }
-        let multiple = self.manifest.size_multiple;
+        let (multiple, most) = (self.manifest.size_multiple, self.manifest.max_side);
         for (name, side) in [("width", template.width), ("height", template.height)] {
-            if side == 0 || side % multiple != 0 || side > seedfarm_core::limits::MAX_SIDE {
-                let most = seedfarm_core::limits::MAX_SIDE;
+            if side == 0 || !side.is_multiple_of(multiple) || side > most {
                 return Err(Error::Recipe(format!(
                     "{name} {side} is not a multiple of {multiple} up to {most}"
                 )));

@@ -4,5 +4,6 @@ mod hostile;
 mod invariance;
 mod parity;
 mod pictures;
+mod pinned;
 mod requests;
 mod support;
