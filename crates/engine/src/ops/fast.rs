@@ -15,8 +15,12 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     if !x.device().is_cpu() || x.rank() != 3 {
         return Ok(candle_nn::Linear::new(weight.clone(), bias.cloned()).forward(x)?);
     }
-    let weight = weight.t()?.broadcast_left(x.dim(0)?)?;
-    let product = x.matmul(&weight)?;
+    // candle folds the batch into the rows even of a batched product with one weight, and its kernels
+    // differ by the number of rows: so one call a sample.
+    let weight = weight.t()?;
+    let sample = |index| Ok(x.get(index)?.matmul(&weight)?);
+    let products = (0..x.dim(0)?).map(sample).collect::<Result<Vec<Tensor>>>()?;
+    let product = Tensor::stack(&products, 0)?;
     Ok(match bias {
         Some(bias) => product.broadcast_add(bias)?,
         None => product,
