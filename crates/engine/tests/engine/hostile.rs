@@ -1,11 +1,12 @@
-//! Model folders that are broken or mean harm: each gives an error that names the file and the key.
+//! Model folders that are old, broken or mean harm: the old load, the others give an error that names the
+//! file and the key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{emoji_starter, tiny};
-use seedfarm_core::Numerics;
-use seedfarm_engine::{DeviceSpec, Error, Model, read_manifest};
+use crate::support::{emoji_starter, recipe, sampled, tiny};
+use seedfarm_core::{Numerics, PixelDigest, Sampler};
+use seedfarm_engine::{DeviceSpec, Error, Model, Unobserved, read_manifest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -61,13 +62,18 @@ impl Broken {
 
     /// Changes the header of the UNet's weights and leaves its data.
     fn edit_header(&self, change: impl FnOnce(&mut Value)) {
-        let bytes = self.bytes(UNET);
+        self.edit_header_of(UNET, change);
+    }
+
+    /// Changes the header of a weights file and leaves its data.
+    fn edit_header_of(&self, file: &str, change: impl FnOnce(&mut Value)) {
+        let bytes = self.bytes(file);
         let end = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
         let mut header = serde_json::from_slice(&bytes[8..end]).expect("the header is JSON");
         change(&mut header);
         let header = header.to_string();
         let length = (header.len() as u64).to_le_bytes();
-        self.write(UNET, [&length, header.as_bytes(), &bytes[end..]].concat());
+        self.write(file, [&length, header.as_bytes(), &bytes[end..]].concat());
     }
 
     /// Loads the model, which must fail with a message that holds every one of `parts`.
@@ -84,6 +90,36 @@ impl Broken {
 #[test]
 fn the_copy_itself_loads() {
     Model::load(Broken::new().0.path(), &DeviceSpec::Cpu, Numerics::Strict, 1).expect("it is whole");
+}
+
+/// Gives every tensor of a header another name.
+fn rename(header: &mut Value, name: impl Fn(&str) -> String) {
+    let tensors = header.as_object().cloned().unwrap_or_default();
+    *header = tensors.into_iter().map(|(key, entry)| (name(&key), entry)).collect();
+}
+
+fn pixels(folder: &Path) -> PixelDigest {
+    let model = Model::load(folder, &DeviceSpec::Cpu, Numerics::Strict, 1).expect("it loads");
+    let recipe = sampled(recipe(model.manifest(), Numerics::Strict, "a red apple", 1), Sampler::Ddim, 2);
+    model.render(&[recipe], &mut Unobserved).expect("it renders")[0].pixel_digest()
+}
+
+#[test]
+fn names_that_older_versions_of_diffusers_and_transformers_wrote_load_the_same_model() {
+    let model = Broken::new();
+    model.edit_header_of("text_encoder/model.safetensors", |header| {
+        rename(
+            header,
+            |key| if key.starts_with("__") { key.to_owned() } else { format!("text_model.{key}") },
+        );
+    });
+    let names = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
+    model.edit_header_of("vae/diffusion_pytorch_model.safetensors", |header| {
+        rename(header, |key| names.iter().fold(key.to_owned(), |key, (new, old)| key.replace(new, old)));
+    });
+    fs::rename(model.path(UNET), model.path("unet/diffusion_pytorch_model.fp16.safetensors"))
+        .expect("it was there");
+    assert_eq!(pixels(model.0.path()), pixels(&tiny("tiny-sd1")));
 }
 
 #[test]
