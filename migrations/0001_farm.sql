@@ -9,7 +9,8 @@
 --   claims       reign, then jobs (shared, by id), then job_cursors, ranges, leases
 --   completions  reign, then leases, results, ranges, dead, divergences, job_progress, worker_tallies,
 --                then jobs (by id)
---   submissions  reign, then rows that nobody else sees before they are committed
+--   submissions  reign, then rows that nobody else sees before they are committed, and rows of models
+--                and templates, which are otherwise written one a transaction
 --   control      reign, then one row of jobs
 --
 -- Foreign keys lock the row they name with FOR KEY SHARE, which conflicts with none of these, as no
@@ -121,8 +122,7 @@ CREATE TABLE ranges (
     spent integer NOT NULL CHECK (spent >= 0),
     not_before timestamptz NOT NULL DEFAULT now(),
     avoid uuid[] NOT NULL DEFAULT '{}'
-);
-CREATE INDEX ranges_by_job ON ranges (job_id, lo);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Ranges that are out. The fence is (id, attempt, epoch).
 CREATE TABLE leases (
@@ -136,8 +136,7 @@ CREATE TABLE leases (
     device integer NOT NULL,
     avoid uuid[] NOT NULL DEFAULT '{}',
     granted_at timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX leases_by_job ON leases (job_id);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Every image ever made. The bytes lie in the blob store under `artifact` and are a cache; the recipe
 -- is `template` with `seed`.
@@ -206,4 +205,5 @@ CREATE TABLE replays (
     CHECK ((original_job_id IS NULL) = (original_idx IS NULL))
 );
 CREATE INDEX replays_by_age ON replays (created_at DESC);
-CREATE INDEX replays_unjudged ON replays (job_id) WHERE verdict IS NULL;
+CREATE INDEX replays_by_job ON replays (job_id);
+CREATE INDEX replays_unjudged ON replays (created_at) WHERE verdict IS NULL;

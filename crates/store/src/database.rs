@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Postgres, Transaction};
+use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 
 use crate::error::{Result, StoreError};
 use crate::private::{Durability, PrivateCluster, PrivateConfig, require_durable};
@@ -42,7 +42,7 @@ impl Store {
         let mut first = options.connect().await?;
         require_durable(&mut first).await?;
         MIGRATIONS.run(&mut first).await?;
-        drop(first);
+        first.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -110,7 +110,7 @@ async fn lanes_that_are_hammered_at_once_never_deadlock() {
 }
 
 #[tokio::test]
-async fn a_lane_runs_one_transaction_at_a_time() {
+async fn what_is_asked_fifty_times_at_once_is_done_once() {
     let farm = Farm::new().await;
     let job = farm.job(1, 100).await;
     let claim = [fresh(job.row.id, 0, 2)];

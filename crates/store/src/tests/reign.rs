@@ -90,29 +90,46 @@ async fn a_takeover_waits_for_the_writes_of_the_reign_before() {
     break_the_lock(&farm.store).await;
     let store = farm.store.clone();
     let takeover = tokio::spawn(async move { store.take_over().await.unwrap() });
-    wait_for_a_blocked_takeover(&farm.store).await;
-    assert!(!takeover.is_finished());
+    assert!(is_blocked(&farm.store, "seedfarm-reign", &takeover).await);
     writing.commit().await.unwrap();
     assert_eq!(takeover.await.unwrap().epoch().0, old.0 + 1);
     let workers = farm.store.workers().await.unwrap();
     assert!(workers.iter().all(|worker| worker.version == "written in time"));
 }
 
-/// Asks until the database says that a takeover waits for a lock.
-async fn wait_for_a_blocked_takeover(store: &Store) {
-    loop {
+#[tokio::test]
+async fn a_lane_runs_one_transaction_at_a_time_and_leaves_the_others_alone() {
+    let farm = Farm::new().await;
+    let job = farm.job(1, 8).await;
+    let fence = farm.lease(job.row.id, 0, 4).await;
+    let first = farm.store.begin_lane(Lane::Claims, farm.epoch()).await.unwrap();
+    let (store, epoch, claim) = (farm.store.clone(), farm.epoch(), fresh(job.row.id, 4, 8));
+    let second = tokio::spawn(async move { store.claim(epoch, &[claim]).await.unwrap() });
+    assert!(is_blocked(&farm.store, "seedfarm", &second).await);
+    let outcome = farm.complete_one(farm.completion(&job, fence, 0..4)).await;
+    assert!(outcome.lease_held);
+    first.commit().await.unwrap();
+    assert!(second.await.unwrap()[0].is_some());
+    farm.assert_sound().await;
+}
+
+/// Asks until a task is over, or the database says that a connection of this name waits for a lock.
+async fn is_blocked<T>(store: &Store, application: &str, task: &tokio::task::JoinHandle<T>) -> bool {
+    while !task.is_finished() {
         let blocked: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'seedfarm-reign'
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1
                 AND datname = current_database() AND wait_event_type = 'Lock')",
         )
+        .bind(application)
         .fetch_one(&store.pool)
         .await
         .unwrap();
         if blocked {
-            return;
+            return true;
         }
         tokio::task::yield_now().await;
     }
+    false
 }
 
 #[tokio::test]
