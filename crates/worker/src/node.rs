@@ -4,6 +4,7 @@
 //! render, store threads write, uploads send and the link listens, each on its own.
 
 mod held;
+mod pace;
 mod slot;
 mod talk;
 
@@ -28,20 +29,14 @@ use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::event::Event;
 use crate::home::{Home, at};
-use crate::lease::{Lease, Stop};
+use crate::lease::Stop;
 use crate::link::{Client, Link};
 use crate::outbox::{Outbox, StoredImage};
 use crate::renderer::{Fault, Renderer};
 use crate::upload::Uploader;
 
-/// Rendered leases of one device that may wait for the coordinator before it gets no more.
-const MOST_UNSETTLED: usize = 4;
-
 /// Events that may wait. Threads that tell more wait themselves.
 const EVENTS: usize = 1024;
-
-/// How long the coordinator gets to close the stream after the worker closed its side.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A device, and what it renders with.
 pub struct RenderDevice {
@@ -252,40 +247,17 @@ impl Node {
     }
 
     fn granted(&mut self, grant: v1::Grant) {
-        let device = grant.device;
-        let slot = self.slots.get_mut(&device);
-        let read = Lease::read(grant);
-        let (fence, held) = match (read, slot) {
-            (Ok(lease), Some(slot)) => {
-                slot.credit = slot.credit.saturating_sub(1);
-                let lease = Arc::new(lease);
-                let print = slot.fingerprint_json(Some(&lease));
-                let mut held = Held::granted(Arc::clone(&lease), device, print);
-                if slot.accept(Arc::clone(&lease)).is_err() {
-                    held.ended = true;
-                    held.fault = Some(Fault::new(FailureClass::HandedBack, "the device has no room for it"));
-                }
-                if self.leaving.is_some() {
-                    lease.ask_to_stop(Stop::AfterBatch);
-                }
-                (lease.fence, held)
-            }
-            (Ok(lease), None) => {
-                let error = format!("this worker has no device {device}");
+        let leaving = self.leaving.is_some();
+        let (fence, held) = match self.slots.get_mut(&grant.device) {
+            Some(slot) => slot.take_on(grant, leaving),
+            None => {
+                let error = format!("this worker has no device {}", grant.device);
                 let fault = Fault::new(FailureClass::Worker, error);
-                let bad = crate::lease::BadGrant { fence: lease.fence, job: lease.job.to_string(), fault };
-                (bad.fence, Held::refused(bad, String::new()))
-            }
-            (Err(bad), slot) => {
-                let print = slot.map(|slot| {
-                    slot.credit = slot.credit.saturating_sub(1);
-                    slot.fingerprint_json(None)
-                });
-                (bad.fence, Held::refused(bad, print.unwrap_or_default()))
+                (grant.fence.unwrap_or_default().into(), Held::over(grant.job_id, fault, String::new()))
             }
         };
         self.held.insert(fence, held);
-        self.change(fence, |_| {});
+        self.offer(fence);
     }
 
     fn settled(&mut self, settled: &v1::Settled) {
@@ -351,8 +323,15 @@ impl Node {
 
     /// Changes a lease, and sends its completion where that has become possible.
     fn change(&mut self, fence: Fence, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.held.get_mut(&fence) {
+            change(held);
+        }
+        self.offer(fence);
+    }
+
+    /// Sends the completion of a lease where that has become possible.
+    fn offer(&mut self, fence: Fence) {
         let Some(held) = self.held.get_mut(&fence) else { return };
-        change(held);
         if held.is_ready() && !held.offered && self.talk.is_welcome() {
             held.offered = true;
             self.talk.say(v1::session_request::Message::Complete(held.completion(fence)));
@@ -361,108 +340,6 @@ impl Node {
 
     fn fences(&self) -> Vec<v1::Fence> {
         self.held.keys().map(|&fence| fence.into()).collect()
-    }
-}
-
-/// Time: heartbeats, credit, and the way out.
-impl Node {
-    fn begin_to_stop(&mut self) {
-        let now = Instant::now();
-        let deadline = self.config.shutdown_deadline;
-        tracing::info!(worker.id = %self.worker, held = self.held.len(), "stopping: finishing images in the making");
-        self.ask_all_to_stop(Stop::AfterBatch);
-        self.begin_to_leave(Leaving::Stopped { give_up: now + deadline * 2 / 3, leave: now + deadline });
-    }
-
-    fn begin_to_leave(&mut self, leaving: Leaving) {
-        if self.leaving.is_none() {
-            tracing::info!(worker.id = %self.worker, held = self.held.len(), "taking no more work");
-            self.talk.say(v1::session_request::Message::Drain(v1::Drain {}));
-        }
-        if !matches!(self.leaving, Some(Leaving::Stopped { .. })) {
-            self.leaving = Some(leaving);
-        }
-    }
-
-    fn ask_all_to_stop(&self, stop: Stop) {
-        let leases = self.held.values().filter_map(|held| held.lease.as_ref());
-        leases.for_each(|lease| lease.ask_to_stop(stop));
-    }
-
-    /// Whether nothing is left to do, or nothing more can be done.
-    fn may_leave(&self) -> bool {
-        let Some(leaving) = self.leaving else { return false };
-        if self.held.is_empty() {
-            return true;
-        }
-        let Leaving::Stopped { leave, .. } = leaving else { return false };
-        let rendered = self.held.values().all(|held| held.ended);
-        let late = Instant::now() >= leave;
-        if late || (rendered && !self.talk.is_welcome()) {
-            tracing::warn!(
-                worker.id = %self.worker, held = self.held.len(),
-                "leaving with leases that are not settled; finished pictures stay in the outbox for the next start"
-            );
-            return true;
-        }
-        false
-    }
-
-    fn next_wake(&self) -> Option<Instant> {
-        let out = match self.leaving {
-            Some(Leaving::Stopped { give_up, leave }) => {
-                Some(if Instant::now() < give_up { give_up } else { leave })
-            }
-            _ => None,
-        };
-        let rests = self.slots.values().filter_map(Slot::rests_until);
-        rests.chain(out).chain(self.talk.next_heartbeat()).min()
-    }
-
-    fn on_time(&mut self, now: Instant) {
-        if let Some(Leaving::Stopped { give_up, .. }) = self.leaving
-            && now >= give_up
-        {
-            self.ask_all_to_stop(Stop::AtNextStep);
-        }
-        if self.talk.is_heartbeat_due(now) {
-            let held = self.fences();
-            self.talk.say(v1::session_request::Message::Heartbeat(v1::Heartbeat { held }));
-        }
-        if self.leaving.is_none() && self.talk.is_welcome() {
-            self.give_credit(now);
-        }
-    }
-
-    /// Asks for as many leases as the devices can take. A device whose finished leases wait for the
-    /// coordinator gets no more until they are settled.
-    fn give_credit(&mut self, now: Instant) {
-        for (&device, slot) in &mut self.slots {
-            let of_device = |held: &&Held| held.device == Some(device) && held.ended;
-            let leases = slot.appetite(now);
-            if leases > 0 && self.held.values().filter(of_device).count() < MOST_UNSETTLED {
-                slot.credit += leases;
-                self.talk.say(v1::session_request::Message::Credit(v1::Credit { device, leases }));
-            }
-        }
-    }
-
-    /// Closes the stream and lets the threads end.
-    async fn leave(mut self, link: tokio::task::JoinHandle<()>) {
-        self.uploads.abort_all();
-        self.talk.hang_up();
-        let abort = link.abort_handle();
-        if tokio::time::timeout(FAREWELL, link).await.is_err() {
-            abort.abort();
-        }
-        let idle = self.slots.values().all(|slot| slot.unrendered == 0);
-        let slots = std::mem::take(&mut self.slots);
-        let threads: Vec<_> = slots.into_values().flat_map(Slot::close).collect();
-        if idle {
-            // They have nothing left to do, so this is quick; a panic of theirs was told of already.
-            let joined = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|t| drop(t.join())));
-            let _ = joined.await;
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use seedfarm_core::completion::{FailureClass, Fence};
 use seedfarm_proto::v1;
 
-use crate::lease::{BadGrant, Lease};
+use crate::lease::Lease;
 use crate::outbox::{Leftover, StoredImage};
 use crate::renderer::Fault;
 
@@ -46,16 +46,16 @@ impl Held {
         }
     }
 
-    /// A lease that cannot be rendered, to be completed with nothing but the reason.
-    pub(super) fn refused(bad: BadGrant, fingerprint_json: String) -> Self {
+    /// A lease of which nothing will be rendered, to be completed with nothing but the reason.
+    pub(super) fn over(job: String, fault: Fault, fingerprint_json: String) -> Self {
         Self {
-            job: bad.job,
+            job,
             device: None,
             lease: None,
             images: Vec::new(),
             uploads: 0,
             ended: true,
-            fault: Some(bad.fault),
+            fault: Some(fault),
             fingerprint_json,
             offered: false,
         }

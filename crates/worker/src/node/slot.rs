@@ -3,26 +3,29 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use seedfarm_core::completion::{FailureClass, Fence};
 use seedfarm_core::{Fingerprint, ModelDigest, Numerics, WorkerId, canonical};
 use seedfarm_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::RenderDevice;
+use super::held::Held;
 use crate::backoff::Backoff;
 use crate::device::RenderThread;
 use crate::error::WorkerError;
 use crate::event::Event;
-use crate::lease::Lease;
+use crate::lease::{Lease, Stop};
 use crate::outbox::Outbox;
+use crate::renderer::Fault;
 use crate::storing::StoreThread;
 
 /// Leases that a device may have before they are rendered: one in the making, one waiting.
-pub(super) const LEASES_AHEAD: u32 = 2;
+const LEASES_AHEAD: u32 = 2;
 
 /// Batches that may wait for the store thread. The render thread waits when the disk is slower.
 const BATCHES_TO_STORE: usize = 4;
@@ -97,19 +100,30 @@ impl Slot {
         })
     }
 
-    /// Hands a lease to the render thread; gives it back where it holds too many already.
-    pub(super) fn accept(&mut self, lease: Arc<Lease>) -> Result<(), Arc<Lease>> {
-        match self.queue.try_send(lease) {
-            Ok(()) => {
-                self.unrendered += 1;
-                Ok(())
-            }
-            Err(TrySendError::Full(lease) | TrySendError::Disconnected(lease)) => Err(lease),
+    /// Hands a granted lease to the render thread. One that cannot be read, or that comes without credit
+    /// while the queue is full, is over at once.
+    pub(super) fn take_on(&mut self, grant: v1::Grant, leaving: bool) -> (Fence, Held) {
+        self.credit = self.credit.saturating_sub(1);
+        let device = grant.device;
+        let lease = match Lease::read(grant) {
+            Ok(lease) => Arc::new(lease),
+            Err(bad) => return (bad.fence, Held::over(bad.job, bad.fault, self.fingerprint_json(None))),
+        };
+        if leaving {
+            lease.ask_to_stop(Stop::AfterBatch);
         }
+        let print = self.fingerprint_json(Some(&lease));
+        if self.queue.try_send(Arc::clone(&lease)).is_err() {
+            let fault =
+                Fault::new(FailureClass::HandedBack, "the device holds as many leases as it can take");
+            return (lease.fence, Held::over(lease.job.to_string(), fault, print));
+        }
+        self.unrendered += 1;
+        (lease.fence, Held::granted(lease, device, print))
     }
 
     /// How the device renders `lease`, as JSON; where it does not, how it renders at all.
-    pub(super) fn fingerprint_json(&self, lease: Option<&Lease>) -> String {
+    fn fingerprint_json(&self, lease: Option<&Lease>) -> String {
         let numerics = lease.and_then(|lease| lease.images.first()).map(|i| i.recipe.template.numerics);
         let exact = numerics.and_then(|numerics| self.fingerprints.get(&numerics));
         exact.or_else(|| self.fingerprints.values().next()).cloned().unwrap_or_default()
