@@ -10,6 +10,8 @@ mod granting;
 mod leases;
 mod rebuild;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -22,7 +24,6 @@ use tokio::time::Instant;
 pub(crate) use card::JobCard;
 pub(crate) use granting::{Grantee, PendingGrant};
 pub(crate) use leases::{Lease, Settlement};
-
 pub(crate) use sessions::{DeviceIntroduction, Introduction, Outbox, SessionId, WorkerView};
 
 use sessions::Session;

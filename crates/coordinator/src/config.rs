@@ -1,10 +1,12 @@
 //! What a coordinator is started with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_blob::Blob;
 use seedfarm_core::ModelManifest;
 use seedfarm_store::Store;
+use seedfarm_store::bus::Bus;
 use tokio::net::TcpListener;
 use tonic::transport::ServerTlsConfig;
 
@@ -31,6 +33,8 @@ pub struct CoordinatorConfig {
     pub heartbeat: Duration,
     /// How long a lease should take to render; 20 s is ordinary.
     pub target_lease: Duration,
+    /// Carries events to those who watch jobs, here and at other replicas; `LocalBus` for one process.
+    pub bus: Arc<dyn Bus>,
     /// One line about the database, for the operator.
     pub database_description: String,
 }

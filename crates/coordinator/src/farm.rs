@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use seedfarm_blob::Blob;
 use seedfarm_core::{Epoch, ImageRange, JobId};
+use seedfarm_store::bus::Bus;
 use seedfarm_store::{JobRow, Store, StoreError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) timing: Timing,
     pub(crate) database: String,
     pub(crate) board: Board,
+    pub(crate) bus: Arc<dyn Bus>,
     pub(crate) endings: mpsc::Sender<Ending>,
     pub(crate) stopping: CancellationToken,
 }
@@ -87,7 +89,7 @@ impl Farm {
             database: parts.database,
             reign: Mutex::new(ReignState { epoch: parts.epoch, in_doubt: false }),
             board: Mutex::new(parts.board),
-            hub: Hub::default(),
+            hub: Hub::new(parts.bus),
             recipes: Recipes::default(),
             control: tokio::sync::Mutex::default(),
             wake: Notify::new(),
@@ -108,7 +110,7 @@ impl Farm {
 
     /// Tells those who watch a job that there is something new to read.
     pub(crate) fn job_changed(&self, job: JobId) {
-        self.hub.jobs.tell(&job, JobEvent::Changed);
+        self.hub.tell(job, &JobEvent::Changed);
     }
 
     /// Gives the coordinator up: it must not write any more. The first reason counts.

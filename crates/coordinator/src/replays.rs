@@ -40,7 +40,7 @@ async fn judge(farm: &Farm, row: ReplayRow) {
     };
     if farm.insist("store a verdict", |_| farm.store.judge(row.id, &verdict)).await.is_some() {
         tracing::info!(replay.id = %row.id, recipe.digest = %row.recipe, verdict = verdict.as_str(), "judged");
-        farm.hub.replays.tell(&row.id, ());
+        farm.hub.replays.tell(&row.id);
     }
 }
 

@@ -23,7 +23,7 @@ use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::auth::{Gate, Tokens};
 use crate::board::{Board, Pace};
-use crate::farm::{Farm, Parts, Timing};
+use crate::farm::{Farm, Parts, Timing, now_ms};
 use crate::lanes::{claims, completions};
 use crate::services::{farm::Operator, jobs::Jobs, models::Models, replays::Replays, workers::Workers};
 use crate::{CoordinatorConfig, CoordinatorError, faults, reign, replays, upkeep};
@@ -57,6 +57,7 @@ pub async fn serve(config: CoordinatorConfig, shutdown: CancellationToken) -> Re
         timing: Timing { lease_ttl: config.lease_ttl, heartbeat: config.heartbeat },
         database: config.database_description,
         board,
+        bus: config.bus,
         endings,
         stopping: shutdown.child_token(),
     });
@@ -73,7 +74,7 @@ async fn rebuild(store: &Store, reign: &Reign, pace: Pace) -> Result<Board, Stor
     let snapshot = store.snapshot(reign.epoch()).await?;
     let avoid = originals(store, &snapshot).await?;
     let avoid = |job| avoid.get(&job).copied().into_iter().collect();
-    Ok(Board::rebuilt(pace, snapshot, avoid, Instant::now()))
+    Ok(Board::rebuilt(pace, snapshot, avoid, Instant::now(), now_ms()))
 }
 
 /// Who rendered the originals of unfinished replays.

@@ -17,12 +17,27 @@ pub(crate) struct JobCard {
     pub(crate) row: JobRow,
     /// Images done, by the time at which that was known.
     samples: VecDeque<(Instant, u64)>,
+    /// Its leases that are out.
+    leases: u32,
 }
 
 impl JobCard {
     pub(super) fn new(row: JobRow, now: Instant) -> Self {
         let samples = VecDeque::from([(now, row.done)]);
-        Self { row, samples }
+        Self { row, samples, leases: 0 }
+    }
+
+    /// A lease goes out. The first one begins to count time: a job that waits is not a slow one.
+    pub(super) fn lease_out(&mut self, now: Instant) {
+        if self.leases == 0 {
+            self.samples = VecDeque::from([(now, self.row.done)]);
+        }
+        self.leases += 1;
+    }
+
+    /// A lease is over.
+    pub(super) fn lease_over(&mut self) {
+        self.leases = self.leases.saturating_sub(1);
     }
 
     /// Takes over stored counters.

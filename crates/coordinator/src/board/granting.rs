@@ -70,8 +70,18 @@ impl Board {
         let there = self.sessions.get(&worker).is_some_and(|current| current.id == *session);
         let ending = !there || !self.jobs.contains_key(&pick.job);
         let deadline = now + self.pace.lease_ttl;
-        self.leases.insert(fence.lease, Lease::new(fence, pick, deadline, ending));
-        if ending { Grantee::Gone(fence.lease) } else { Grantee::Waiting(fence) }
+        self.put_lease(Lease::new(fence, pick, deadline, ending), now);
+        if ending {
+            self.not_sent(grant);
+            return Grantee::Gone(fence.lease);
+        }
+        Grantee::Waiting(fence)
+    }
+
+    /// A lease was never told to its worker, who still waits for one.
+    pub(crate) fn not_sent(&mut self, grant: &PendingGrant) {
+        let device = grant.pick.device;
+        self.credit(device.worker, grant.session, device.device, 1);
     }
 
     /// A chosen range could not be made durable: it goes back to where it was, and the device has room.
@@ -80,6 +90,6 @@ impl Board {
         let device = grant.pick.device;
         self.queue.put_back(&grant.pick);
         self.set_load(device, self.load_of(device).saturating_sub(1));
-        self.credit(device.worker, grant.session, device.device, 1);
+        self.not_sent(grant);
     }
 }

@@ -117,6 +117,13 @@ impl Board {
         }
     }
 
+    pub(super) fn put_lease(&mut self, lease: Lease, now: Instant) {
+        if let Some(card) = self.jobs.get_mut(&lease.job) {
+            card.lease_out(now);
+        }
+        self.leases.insert(lease.fence.lease, lease);
+    }
+
     /// A lease is not in the store any more.
     pub(crate) fn forget_lease(&mut self, lease: LeaseId) {
         self.take_lease(lease);
@@ -124,6 +131,9 @@ impl Board {
 
     fn take_lease(&mut self, lease: LeaseId) -> Option<Lease> {
         let lease = self.leases.remove(&lease)?;
+        if let Some(card) = self.jobs.get_mut(&lease.job) {
+            card.lease_over();
+        }
         self.set_load(lease.device, self.load_of(lease.device).saturating_sub(1));
         Some(lease)
     }

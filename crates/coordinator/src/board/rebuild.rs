@@ -9,26 +9,30 @@ use tokio::time::Instant;
 use super::{Board, Lease, Pace};
 
 impl Board {
-    /// Builds the board anew. Every stored lease gets a full term of grace, so that its worker can come
+    /// Builds the board anew at `now`, which is `now_ms` since 1970-01-01 UTC. Every stored lease gets a full term of grace, so that its worker can come
     /// back. `avoid` tells which workers the fresh images of a job pass over.
     pub(crate) fn rebuilt(
         pace: Pace,
         snapshot: Snapshot,
         avoid: impl Fn(JobId) -> Vec<WorkerId>,
         now: Instant,
+        now_ms: i64,
     ) -> Self {
+        let ttl_ms = i64::try_from(pace.lease_ttl.as_millis()).unwrap_or(i64::MAX);
         let mut board = Self::new(pace);
         for row in snapshot.jobs {
             let avoid = avoid(row.id);
             board.add_job(row, avoid, now);
         }
-        for range in snapshot.ranges {
+        for mut range in snapshot.ranges {
+            // No deferral is longer than a term; a database with another clock must not stretch it.
+            range.retry.not_before_ms = range.retry.not_before_ms.min(now_ms.saturating_add(ttl_ms));
             board.queue.give_back(range.job, range.retry);
         }
         for row in snapshot.leases {
             let device = DeviceId { worker: row.worker, device: row.device };
             board.set_load(device, board.load_of(device) + 1);
-            board.leases.insert(row.fence.lease, stored(row, now + pace.lease_ttl));
+            board.put_lease(stored(row, now + pace.lease_ttl), now);
         }
         board
     }

@@ -119,13 +119,18 @@ async fn take_back(farm: &Farm, refused: &[PendingGrant]) {
 async fn send_all(farm: Arc<Farm>, grants: Vec<(PendingGrant, Fence)>) {
     for (grant, fence) in grants {
         let job = farm.board().job(grant.pick.job).map(|card| card.row.clone());
-        let Some(job) = job else { continue };
+        let Some(job) = job else {
+            // The job is over, and its lease was revoked as soon as it was granted.
+            farm.board().not_sent(&grant);
+            continue;
+        };
         match farm.read_recipes(&job, grant.pick.range).await {
             Some(Ok(work)) => send(&farm, &grant, fence, &job, work),
-            Some(Err(fault)) => tracing::error!(
-                job.id = %job.id, error = &fault as &dyn std::error::Error,
-                "the recipes of a lease cannot be had; it will expire"
-            ),
+            Some(Err(fault)) => {
+                let error = &fault as &dyn std::error::Error;
+                tracing::error!(job.id = %job.id, error, "the recipes of a lease cannot be had; it will expire");
+                farm.board().not_sent(&grant);
+            }
             None => return,
         }
     }
@@ -139,6 +144,8 @@ fn send(farm: &Farm, grant: &PendingGrant, fence: Fence, job: &JobRow, work: Lea
     if !board.send(device.worker, Message::Grant(message)) {
         tracing::debug!(lease.id = %fence.lease, "the worker left before its grant; the lease will expire");
     }
+    drop(board);
+    farm.job_changed(job.id);
 }
 
 fn message(job: &JobRow, device: u32, fence: Fence, work: &LeasedWork) -> v1::Grant {

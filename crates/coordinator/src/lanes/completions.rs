@@ -2,6 +2,7 @@
 //! and an expiry of one lease can never both count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use seedfarm_core::LeaseId;
 use seedfarm_core::completion::{FailureClass, Reception};
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Settlement;
-use crate::farm::Farm;
+use crate::farm::{Farm, now_ms};
 use crate::replays;
 
 /// Endings that may wait for the lane.
@@ -112,13 +113,21 @@ async fn complete(
 
 fn settlement(completion: &Completion, outcome: &CompletionOutcome) -> Settlement {
     let images = completion.images.len();
+    let defer = completion.failure.as_ref().map_or(Duration::ZERO, |failure| failure.defer);
     let total: u64 = completion.images.iter().map(|image| image.duration_ms).sum();
     Settlement {
         // A lease that was not held any more is on the board only if it is on its way back.
         lease: outcome.lease_held.then_some(completion.fence.lease),
-        retries: outcome.retry.clone(),
+        retries: outcome.retry.iter().cloned().map(|row| due_after(row, defer)).collect(),
         ms_per_image: (images > 0).then(|| total as f64 / images as f64),
     }
+}
+
+/// Times a deferred range by this machine's clock, as the database's may differ.
+fn due_after(mut row: RangeRow, defer: Duration) -> RangeRow {
+    let ms = i64::try_from(defer.as_millis()).unwrap_or(i64::MAX);
+    row.retry.not_before_ms = now_ms().saturating_add(ms);
+    row
 }
 
 fn tell_of_divergence(completion: &Completion, outcome: &CompletionOutcome) {
@@ -151,7 +160,8 @@ async fn release(farm: &Farm, leases: Vec<LeaseId>, class: FailureClass) {
     let Some(released) = stored else { return };
     let mut board = farm.board();
     for released in released {
-        let retries: Vec<RangeRow> = released.retry;
+        let rows = released.retry.into_iter();
+        let retries: Vec<RangeRow> = rows.map(|row| due_after(row, Duration::ZERO)).collect();
         retries.iter().for_each(|row| farm.job_changed(row.job));
         let settlement = Settlement { lease: Some(released.lease), retries, ms_per_image: None };
         board.settle(settlement);

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use seedfarm_core::WorkerId;
-use seedfarm_proto::error;
 use seedfarm_proto::v1::{self, farm_service_server::FarmService};
 use seedfarm_store::WorkerRow;
 use tonic::{Request, Response, Status};
@@ -12,6 +11,8 @@ use tonic::{Request, Response, Status};
 use crate::board::WorkerView;
 use crate::farm::{Farm, now_ms};
 use crate::faults;
+
+use super::read;
 
 /// See [`FarmService`].
 pub(crate) struct Operator(pub(crate) Arc<Farm>);
@@ -56,7 +57,7 @@ impl FarmService for Operator {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
-        let id: WorkerId = request.into_inner().worker_id.parse().map_err(error::malformed)?;
+        let id: WorkerId = read(&request.into_inner().worker_id)?;
         if !self.0.board().drain(id) {
             let message = format!("{id} is not connected: list workers to see who is");
             return Err(faults::not_found("WORKER_NOT_CONNECTED", message));

@@ -11,13 +11,15 @@ use std::sync::Arc;
 
 use futures::Stream;
 use seedfarm_core::{JobId, JobTransition};
+use seedfarm_proto::v1;
 use seedfarm_proto::v1::job_service_server::JobService;
-use seedfarm_proto::{error, v1};
 use tonic::{Request, Response, Status};
 
 use crate::farm::Farm;
 use crate::faults::{self, not_found};
 use crate::wire;
+
+use super::read;
 
 /// Jobs answered when a request names no limit.
 const DEFAULT_JOBS: u32 = 50;
@@ -136,7 +138,7 @@ impl JobService for Jobs {
 
 /// Reads a job's id.
 pub(crate) fn job_id(text: &str) -> Result<JobId, Status> {
-    text.parse().map_err(error::malformed)
+    read(text)
 }
 
 /// The limit that a request means.

@@ -6,7 +6,6 @@ mod original;
 use std::sync::Arc;
 
 use seedfarm_core::ReplayId;
-use seedfarm_proto::error;
 use seedfarm_proto::v1::{self, replay_service_server::ReplayService};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -15,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::jobs::{Answers, limit_of};
+use super::read;
 use crate::farm::Farm;
 use crate::{faults, wire};
 
@@ -40,7 +40,7 @@ impl ReplayService for Replays {
         &self,
         request: Request<v1::GetReplayRequest>,
     ) -> Result<Response<v1::GetReplayResponse>, Status> {
-        let id = request.into_inner().replay_id.parse().map_err(error::malformed)?;
+        let id = read(&request.into_inner().replay_id)?;
         let replay = stored(&self.0, id).await?;
         Ok(Response::new(v1::GetReplayResponse { replay: Some(replay) }))
     }
@@ -51,7 +51,7 @@ impl ReplayService for Replays {
         &self,
         request: Request<v1::WatchReplayRequest>,
     ) -> Result<Response<Self::WatchReplayStream>, Status> {
-        let id = request.into_inner().replay_id.parse().map_err(error::malformed)?;
+        let id = read(&request.into_inner().replay_id)?;
         // Watching starts before the first look, so that no verdict falls between.
         let events = self.0.hub.replays.watch(id);
         stored(&self.0, id).await?;

@@ -153,3 +153,50 @@ async fn the_recipe_of_an_image_can_be_had_before_and_after_it_is_rendered() {
     let past = v1::GetRecipeRequest { image_id: format!("{}/1", job.id) };
     assert!(jobs.get_recipe(past).await.unwrap_err().message().contains("has images 0 to 0"));
 }
+
+#[tokio::test]
+async fn the_operator_sees_workers_and_models_and_can_drain() {
+    let farm = Farm::start(CALM).await;
+    let job = farm.submit(1).await;
+    let mut worker = Worker::connect(&farm, 1).await;
+    let grant = worker.grant().await;
+    let mut operator = farm.operator().await;
+    let status = operator.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.epoch, status.workers, status.devices), (1, 1, 1));
+    assert_eq!((status.active_jobs, status.leases, status.images), (1, 1, 0));
+    let models = farm.models().await.list_models(v1::ListModelsRequest {}).await.unwrap().into_inner().models;
+    assert_eq!((models.len(), models[0].name.as_str(), models[0].workers), (1, "tiny", 1));
+    operator.drain_worker(v1::DrainWorkerRequest { worker_id: worker.id.clone() }).await.unwrap();
+    assert!(matches!(worker.next().await, Answer::Drain(_)));
+    worker.complete(&grant).await;
+    worker.settled().await;
+    assert_eq!(farm.finished(&job.id).await.done, 1);
+    let workers = operator.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    assert_eq!((workers.len(), workers[0].connected, workers[0].draining), (1, true, true));
+    assert_eq!((workers[0].images, workers[0].devices[0].leases), (1, 0));
+    let nobody = v1::DrainWorkerRequest { worker_id: format!("worker_{:032x}", 9) };
+    assert!(operator.drain_worker(nobody).await.unwrap_err().message().contains("is not connected"));
+}
+
+#[tokio::test]
+async fn services_describe_themselves_by_reflection_in_both_versions() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let farm = Farm::start(CALM).await;
+    let list = v1::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(farm.channel().await);
+    let mut answers =
+        client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let answer = format!("{:?}", within(answers.message()).await.unwrap());
+    for service in ["JobService", "WorkerService", "ReplayService", "ModelService", "FarmService"] {
+        assert!(answer.contains(&format!("seedfarm.v1.{service}")), "{answer}");
+    }
+    let symbol = "seedfarm.v1.JobService".to_owned();
+    let find = v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(symbol);
+    let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(find) };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(farm.channel().await);
+    let mut answers =
+        client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let answer = format!("{:?}", within(answers.message()).await.unwrap());
+    assert!(answer.contains("FileDescriptorResponse"), "{answer}");
+}

@@ -1,6 +1,11 @@
 //! The coordinator over real gRPC and real PostgreSQL, with workers that do everything but diffuse.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod control;
 mod leases;
+mod refusals;
+mod replays;
+mod restarts;
 mod support;
 mod worker;

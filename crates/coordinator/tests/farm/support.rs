@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_blob::{Blob, BlobLocation};
@@ -11,11 +12,15 @@ use seedfarm_core::model::ModelDefaults;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings};
 use seedfarm_core::sampling::{BetaCurve, Prediction, Spacing};
 use seedfarm_core::{ModelManifest, NoiseSchedule, NoiseSource, Numerics, Sampler, SeedPolicy};
+use seedfarm_proto::v1::farm_service_client::FarmServiceClient;
 use seedfarm_proto::v1::job_service_client::JobServiceClient;
+use seedfarm_proto::v1::model_service_client::ModelServiceClient;
 use seedfarm_proto::v1::replay_service_client::ReplayServiceClient;
 use seedfarm_proto::{convert, v1};
 use seedfarm_store::Store;
+use seedfarm_store::bus::LocalBus;
 use seedfarm_store::testing::TestDatabase;
+use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -60,6 +65,8 @@ pub struct Timing {
 
 /// Leases that outlive the test unless they are settled.
 pub const CALM: Timing = Timing { lease_ttl: Duration::from_secs(300), heartbeat: Duration::from_millis(50) };
+/// Leases that outlive what a test does with them, and short deferrals.
+pub const BRISK: Timing = Timing { lease_ttl: Duration::from_secs(3), heartbeat: Duration::from_millis(20) };
 /// Leases that expire as soon as they are not renewed.
 pub const HASTY: Timing =
     Timing { lease_ttl: Duration::from_millis(150), heartbeat: Duration::from_millis(20) };
@@ -67,7 +74,9 @@ pub const HASTY: Timing =
 /// A database, a folder of pictures and at most one coordinator.
 pub struct Farm {
     running: Option<Running>,
-    pub database: TestDatabase,
+    pub options: PgConnectOptions,
+    /// Dropped after the coordinator; absent for a database that the test itself brings.
+    _database: Option<TestDatabase>,
     pub folder: TempDir,
     timing: Timing,
 }
@@ -83,8 +92,14 @@ struct Running {
 impl Farm {
     pub async fn start(timing: Timing) -> Self {
         let database = TestDatabase::create().await;
+        let options = database.options();
+        Self { _database: Some(database), ..Self::on(options, timing).await }
+    }
+
+    /// Starts on a database that the test itself brings.
+    pub async fn on(options: PgConnectOptions, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut farm = Self { database, folder, timing, running: None };
+        let mut farm = Self { running: None, options, _database: None, folder, timing };
         farm.begin().await;
         farm
     }
@@ -97,7 +112,20 @@ impl Farm {
     }
 
     pub async fn config(&self, listener: TcpListener) -> CoordinatorConfig {
-        config(self.database.options(), &self.folder, self.timing, listener).await
+        let location = BlobLocation::Folder(self.folder.path().join("blobs"));
+        CoordinatorConfig {
+            listener,
+            store: Store::open(self.options.clone(), 8).await.unwrap(),
+            blob: Blob::open(&location).await.unwrap(),
+            manifests: vec![manifest("tiny")],
+            tokens: Tokens { client: CLIENT_TOKEN.into(), worker: WORKER_TOKEN.into() },
+            tls: None,
+            lease_ttl: self.timing.lease_ttl,
+            heartbeat: self.timing.heartbeat,
+            target_lease: Duration::from_secs(20),
+            bus: Arc::new(LocalBus::new()),
+            database_description: "a test's".into(),
+        }
     }
 
     /// Kills the coordinator without a chance to say anything.
@@ -130,19 +158,22 @@ impl Farm {
         ReplayServiceClient::with_interceptor(self.channel().await, Bearer::new(CLIENT_TOKEN))
     }
 
+    pub async fn operator(&self) -> FarmServiceClient<Authorised> {
+        FarmServiceClient::with_interceptor(self.channel().await, Bearer::new(CLIENT_TOKEN))
+    }
+
+    pub async fn models(&self) -> ModelServiceClient<Authorised> {
+        ModelServiceClient::with_interceptor(self.channel().await, Bearer::new(CLIENT_TOKEN))
+    }
+
     pub async fn store(&self) -> Store {
-        Store::open(self.database.options(), 4).await.unwrap()
+        Store::open(self.options.clone(), 4).await.unwrap()
     }
 
     /// Submits a job of `count` images of one prompt.
     pub async fn submit(&self, count: u32) -> v1::Job {
         let request = convert::submission(spec(&["a red apple"], count), "tiny".into(), unique());
         self.jobs().await.submit_job(request).await.unwrap().into_inner().job.unwrap()
-    }
-
-    pub async fn job(&self, id: &str) -> v1::Job {
-        let request = v1::GetJobRequest { job_id: id.to_owned() };
-        self.jobs().await.get_job(request).await.unwrap().into_inner().job.unwrap()
     }
 
     pub async fn images(&self, id: &str) -> Vec<v1::Image> {
@@ -191,27 +222,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.runtime.take().unwrap().shutdown_background();
-    }
-}
-
-pub async fn config(
-    database: sqlx::postgres::PgConnectOptions,
-    folder: &TempDir,
-    timing: Timing,
-    listener: TcpListener,
-) -> CoordinatorConfig {
-    let location = BlobLocation::Folder(folder.path().join("blobs"));
-    CoordinatorConfig {
-        listener,
-        store: Store::open(database, 8).await.unwrap(),
-        blob: Blob::open(&location).await.unwrap(),
-        manifests: vec![manifest("tiny")],
-        tokens: Tokens { client: CLIENT_TOKEN.into(), worker: WORKER_TOKEN.into() },
-        tls: None,
-        lease_ttl: timing.lease_ttl,
-        heartbeat: timing.heartbeat,
-        target_lease: Duration::from_secs(20),
-        database_description: "a test's".into(),
     }
 }
 

@@ -3,15 +3,16 @@
 use bytes::Bytes;
 use futures::stream;
 use seedfarm_core::ArtifactDigest;
-use seedfarm_proto::{CHUNK_BYTES, error, v1};
+use seedfarm_proto::{CHUNK_BYTES, v1};
 use tonic::Status;
 
 use super::Answers;
 use crate::farm::Farm;
 use crate::faults::{self, not_found};
+use crate::services::read;
 
 pub(super) async fn fetch(farm: &Farm, digest: &str) -> Result<Answers<v1::FetchArtifactResponse>, Status> {
-    let digest: ArtifactDigest = digest.parse().map_err(error::malformed)?;
+    let digest: ArtifactDigest = read(digest)?;
     let bytes = farm.blob.get(&digest).await.map_err(faults::of_blob)?;
     let bytes = bytes.ok_or_else(|| {
         let message =

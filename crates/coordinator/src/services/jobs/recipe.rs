@@ -1,16 +1,17 @@
 //! The recipe of one image, rendered or not.
 
 use seedfarm_core::{ImageId, ImageRange};
-use seedfarm_proto::{error, v1};
+use seedfarm_proto::v1;
 use tonic::Status;
 
 use super::stored;
 use crate::farm::Farm;
 use crate::faults::{self, not_found};
+use crate::services::read;
 use crate::wire;
 
 pub(super) async fn get(farm: &Farm, image_id: &str) -> Result<v1::GetRecipeResponse, Status> {
-    let id: ImageId = image_id.parse().map_err(error::malformed)?;
+    let id: ImageId = read(image_id)?;
     let job = stored(farm, id.job).await?;
     let range = ImageRange::new(id.index, id.index + 1).filter(|_| id.index < job.total);
     let range = range.ok_or_else(|| {

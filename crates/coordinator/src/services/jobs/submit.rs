@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::farm::Farm;
+use crate::services::check_short;
 use crate::{faults, wire};
 
 /// Most bytes of an idempotency key.
@@ -33,9 +34,23 @@ pub(super) async fn submit(
     };
     let inserted = farm.store.insert_job(farm.epoch(), &new, &plan).await.map_err(faults::of_store)?;
     let job = wire::job(&inserted.job);
+    let id = inserted.job.id;
     farm.board().add_job(inserted.job, Vec::new(), Instant::now());
+    if inserted.repeated {
+        follow(farm, id).await?;
+    }
     farm.wake.notify_one();
     Ok(v1::SubmitJobResponse { job: Some(job), repeated: inserted.repeated })
+}
+
+/// A job that was there already may have ended between being read and being put on the board.
+async fn follow(farm: &Farm, id: JobId) -> Result<(), Status> {
+    let _turn = farm.control.lock().await;
+    let row = farm.store.job(id).await.map_err(faults::of_store)?;
+    if let Some(row) = row.filter(|row| row.state.is_final()) {
+        farm.board().set_state(id, row.state);
+    }
+    Ok(())
 }
 
 fn check_key(key: &str) -> Result<String, Status> {
@@ -51,13 +66,11 @@ fn check_key(key: &str) -> Result<String, Status> {
 
 /// Finds a model by name or digest; the refusal names those that are known.
 async fn find_model(farm: &Farm, wanted: &str) -> Result<ModelManifest, Status> {
-    let known = |model| async move {
-        match model {
-            Some(model) => Ok(model),
-            None => Err(unknown_model(farm, wanted).await?),
-        }
-    };
-    known(farm.store.model(wanted).await.map_err(faults::of_store)?).await
+    check_short("the model's name", wanted)?;
+    match farm.store.model(wanted).await.map_err(faults::of_store)? {
+        Some(model) => Ok(model),
+        None => Err(unknown_model(farm, wanted).await?),
+    }
 }
 
 async fn unknown_model(farm: &Farm, wanted: &str) -> Result<Status, Status> {

@@ -6,8 +6,6 @@ use std::time::Duration;
 use seedfarm_core::JobId;
 use seedfarm_proto::v1;
 use seedfarm_store::JobRow;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +13,7 @@ use tonic::Status;
 
 use super::{Answers, job_id, stored};
 use crate::farm::Farm;
-use crate::hub::JobEvent;
+use crate::hub::{JobEvent, JobEvents};
 use crate::{faults, wire};
 
 /// Events of this long are told together.
@@ -29,7 +27,7 @@ pub(super) async fn watch(
 ) -> Result<Answers<v1::WatchJobResponse>, Status> {
     let id = job_id(&request.job_id)?;
     // Watching starts before the first look, so that no change falls between.
-    let events = farm.hub.jobs.watch(id);
+    let events = farm.hub.watch(id);
     stored(farm, id).await?;
     let (answers, receiver) = mpsc::channel(AHEAD);
     let watcher = Watcher { farm: Arc::clone(farm), id, events, answers, previews: request.previews };
@@ -40,7 +38,7 @@ pub(super) async fn watch(
 struct Watcher {
     farm: Arc<Farm>,
     id: JobId,
-    events: Receiver<JobEvent>,
+    events: JobEvents,
     answers: mpsc::Sender<Result<v1::WatchJobResponse, Status>>,
     previews: bool,
 }
@@ -83,32 +81,29 @@ impl Watcher {
         let mut preview = None;
         loop {
             let event = tokio::select! {
-                event = self.events.recv() => event,
+                event = self.events.next() => event,
                 () = self.answers.closed() => return None,
             };
-            if self.counts(event.map_err(|_: RecvError| ()), &mut preview) {
+            if self.counts(event, &mut preview) {
                 break;
             }
         }
         tokio::time::sleep(TOGETHER).await;
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => drop(self.counts(Ok(event), &mut preview)),
-                Err(TryRecvError::Lagged(_)) => {}
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(preview),
-            }
+        while let Some(event) = self.events.ready() {
+            self.counts(event, &mut preview);
         }
+        Some(preview)
     }
 
-    /// Whether an event is worth an answer; having missed some is.
-    fn counts(&self, event: Result<JobEvent, ()>, preview: &mut Option<v1::Preview>) -> bool {
+    /// Whether an event is worth an answer. A preview is kept, the newest of several.
+    fn counts(&self, event: JobEvent, preview: &mut Option<v1::Preview>) -> bool {
         match event {
-            Ok(JobEvent::Preview(_)) if !self.previews => false,
-            Ok(JobEvent::Preview(newest)) => {
-                *preview = Some((*newest).clone());
+            JobEvent::Preview(_) if !self.previews => false,
+            JobEvent::Preview(newest) => {
+                *preview = Some(newest);
                 true
             }
-            Ok(JobEvent::Changed) | Err(()) => true,
+            JobEvent::Changed => true,
         }
     }
 

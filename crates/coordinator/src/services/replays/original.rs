@@ -11,8 +11,9 @@ use tonic::{Code, Status};
 
 use crate::farm::Farm;
 use crate::faults::{self, not_found};
+use crate::services::{read, read_json};
 
-/// Most bytes of a recipe or a fingerprint.
+/// Most bytes of a recipe.
 const MAX_JSON_BYTES: usize = 256 << 10;
 
 /// An image that is to be rendered again.
@@ -30,7 +31,7 @@ pub(super) struct Original {
 
 /// An image of this farm.
 pub(super) async fn ours(farm: &Farm, image_id: &str) -> Result<Original, Status> {
-    let id: ImageId = image_id.parse().map_err(error::malformed)?;
+    let id: ImageId = read(image_id)?;
     let row = farm.store.image(id).await.map_err(faults::of_store)?;
     let row = row.ok_or_else(|| {
         not_found(
@@ -63,7 +64,7 @@ async fn recipe_of(farm: &Farm, id: ImageId) -> Result<Recipe, Status> {
 
 /// An image from anywhere. Where this farm made it itself, that is found out.
 pub(super) async fn foreign(farm: &Farm, image: v1::ForeignImage) -> Result<Original, Status> {
-    let pixels: PixelDigest = image.pixel_digest.parse().map_err(error::malformed)?;
+    let pixels: PixelDigest = read(&image.pixel_digest)?;
     let fingerprint = image.fingerprint_json.as_deref().map(read_fingerprint).transpose()?;
     check_json(&image.recipe_json)?;
     let recipe = Recipe::from_json(&image.recipe_json);
@@ -102,11 +103,7 @@ fn check_json(json: &str) -> Result<(), Status> {
 }
 
 fn read_fingerprint(json: &str) -> Result<Fingerprint, Status> {
-    if json.len() > MAX_JSON_BYTES || json.contains("\\u0000") {
-        return Err(error::malformed("the fingerprint is too long or holds NUL"));
-    }
-    serde_json::from_str(json)
-        .map_err(|fault| error::malformed(format!("the fingerprint cannot be read: {fault}")))
+    read_json("the fingerprint", json).map_err(error::malformed)
 }
 
 /// Keeps a picture file to compare with, once its pixels are what they are said to be.

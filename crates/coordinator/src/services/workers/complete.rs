@@ -19,8 +19,7 @@ use tokio::sync::oneshot;
 use crate::farm::Farm;
 use crate::lanes::{Completing, Ending};
 use crate::recipes::LeasedWork;
-
-use super::hello;
+use crate::services::read;
 
 /// Most bytes of a failure's text that are kept.
 const MAX_ERROR_BYTES: usize = 4000;
@@ -102,9 +101,9 @@ async fn leased(
             return Some(Err(Refusal::worker(format!("lease {} is another worker's", fence.lease))));
         }
         Some((_, job, range, work)) => (job, Some(range), work),
-        None => match complete.job_id.parse::<JobId>() {
+        None => match read::<JobId>(&complete.job_id) {
             Ok(job) => (job, None, None),
-            Err(fault) => return Some(Err(Refusal::worker(fault.to_string()))),
+            Err(status) => return Some(Err(Refusal::worker(status.message()))),
         },
     };
     let row = farm.insist("read a job", |_| farm.store.job(job)).await?;

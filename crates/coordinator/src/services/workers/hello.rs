@@ -1,11 +1,11 @@
 //! Reading a worker's Hello. What it says is a stranger's word: everything is held against a limit.
 
-use seedfarm_core::{Fingerprint, ModelManifest};
+use seedfarm_core::ModelManifest;
 use seedfarm_proto::{error, v1};
-use serde::de::DeserializeOwned;
 use tonic::{Code, Status};
 
 use crate::board::{DeviceIntroduction, Introduction};
+use crate::services::read_json;
 
 /// Most devices of one worker.
 const MAX_DEVICES: usize = 64;
@@ -17,8 +17,6 @@ const MAX_MODELS: usize = 1000;
 const MAX_HELD: usize = 10_000;
 /// Most bytes of one name.
 const MAX_NAME_BYTES: usize = 200;
-/// Most bytes of one JSON document.
-const MAX_JSON_BYTES: usize = 64 << 10;
 
 /// Checks a Hello.
 pub(crate) fn read(hello: v1::Hello) -> Result<Introduction, Status> {
@@ -35,7 +33,7 @@ pub(crate) fn read(hello: v1::Hello) -> Result<Introduction, Status> {
         return Err(refused("it names one device index twice"));
     }
     Ok(Introduction {
-        worker: hello.worker_id.parse().map_err(error::malformed)?,
+        worker: crate::services::read(&hello.worker_id)?,
         name: hello.name,
         version: hello.version,
         devices,
@@ -48,37 +46,22 @@ fn device(device: v1::Device) -> Result<DeviceIntroduction, Status> {
     check_name("a device's name", &device.name)?;
     check_name("a device's backend", &device.backend)?;
     check_count("fingerprints of a device", device.fingerprints_json.len(), MAX_FINGERPRINTS)?;
-    let fingerprints = device.fingerprints_json.iter().map(|json| fingerprint(json));
+    let fingerprints = device.fingerprints_json.iter().map(|json| read_json("a fingerprint", json));
     Ok(DeviceIntroduction {
         index: device.index,
         name: device.name,
         backend: device.backend,
-        fingerprints: fingerprints.collect::<Result<_, _>>()?,
+        fingerprints: fingerprints.collect::<Result<_, String>>().map_err(|why| refused(&why))?,
     })
 }
 
-/// Reads a fingerprint from JSON.
-pub(crate) fn fingerprint(json: &str) -> Result<Fingerprint, Status> {
-    document("a fingerprint", json)
-}
-
 fn manifest(json: &str) -> Result<ModelManifest, Status> {
-    let manifest: ModelManifest = document("a model manifest", json)?;
+    let manifest: ModelManifest = read_json("a model manifest", json).map_err(|why| refused(&why))?;
     check_name("a model's name", &manifest.name)?;
     if manifest.name.is_empty() || manifest.components.is_empty() {
         return Err(refused("a model manifest lacks its name or its components"));
     }
     Ok(manifest)
-}
-
-fn document<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, Status> {
-    if json.len() > MAX_JSON_BYTES {
-        return Err(refused(&format!("{what} has {} bytes, more than {MAX_JSON_BYTES}", json.len())));
-    }
-    if json.contains("\\u0000") {
-        return Err(refused(&format!("{what} holds a NUL character")));
-    }
-    serde_json::from_str(json).map_err(|fault| refused(&format!("{what} cannot be read: {fault}")))
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), Status> {

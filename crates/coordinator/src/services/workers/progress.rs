@@ -1,7 +1,5 @@
 //! Passing a worker's progress on to those who watch the job.
 
-use std::sync::Arc;
-
 use seedfarm_core::WorkerId;
 use seedfarm_core::completion::Fence;
 use seedfarm_proto::v1;
@@ -24,8 +22,8 @@ pub(super) fn pass_on(farm: &Farm, worker: WorkerId, progress: v1::Progress) {
         return;
     };
     let Some(png) = progress.preview_png.filter(|png| png.len() <= MAX_PREVIEW_BYTES) else { return };
-    if range.contains(progress.index) && farm.hub.jobs.is_watched(&job) {
+    if range.contains(progress.index) {
         let preview = v1::Preview { index: progress.index, step: progress.step, steps: progress.steps, png };
-        farm.hub.jobs.tell(&job, JobEvent::Preview(Arc::new(preview)));
+        farm.hub.tell(job, &JobEvent::Preview(preview));
     }
 }

@@ -11,6 +11,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::farm::Farm;
 use crate::faults;
+use crate::services::read;
 
 /// How long an upload may wait for its turn.
 const TURN: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ pub(super) async fn put(
     let turn = timeout(TURN, farm.uploads.acquire()).await;
     let _turn = turn.map_err(|_| busy())?.map_err(|_| faults::stopping())?;
     let first = next(&mut chunks).await?.ok_or_else(|| error::missing("its first chunk"))?;
-    let digest: ArtifactDigest = first.artifact_digest.parse().map_err(error::malformed)?;
+    let digest: ArtifactDigest = read(&first.artifact_digest)?;
     let bytes = receive(first, &mut chunks).await?;
     let actual = ArtifactDigest::of_bytes(&bytes);
     if actual != digest {

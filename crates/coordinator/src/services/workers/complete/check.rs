@@ -1,6 +1,8 @@
 //! Each image of a completion, held against what was leased.
 
 use std::collections::HashSet;
+use std::fmt::Display;
+use std::str::FromStr;
 
 use futures::{StreamExt, stream};
 use seedfarm_core::completion::FailureClass;
@@ -8,8 +10,9 @@ use seedfarm_core::{ArtifactDigest, Fingerprint, PixelDigest, RecipeDigest, limi
 use seedfarm_proto::v1;
 use seedfarm_store::NewResult;
 
-use super::{Leased, Refusal, hello};
+use super::{Leased, Refusal};
 use crate::farm::Farm;
+use crate::services::{read, read_json};
 
 /// Files that are looked for at once.
 const LOOKS: usize = 16;
@@ -60,7 +63,7 @@ pub(super) async fn images(farm: &Farm, leased: &Leased, complete: &v1::Complete
 }
 
 fn fingerprint(leased: &Leased, json: &str) -> Result<Fingerprint, Refusal> {
-    let fingerprint = hello::fingerprint(json).map_err(|status| Refusal::worker(status.message()))?;
+    let fingerprint: Fingerprint = read_json("the fingerprint", json).map_err(Refusal::worker)?;
     if fingerprint.numerics == leased.job.numerics {
         return Ok(fingerprint);
     }
@@ -102,8 +105,8 @@ fn claim(leased: &Leased, image: &v1::RenderedImage, seen: &mut HashSet<u64>) ->
     })
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Refusal> {
-    text.parse().map_err(|fault: T::Err| Refusal::worker(fault.to_string()))
+fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, Refusal> {
+    read(text).map_err(|status| Refusal::worker(status.message()))
 }
 
 /// Makes sure that an image's file is there.
