@@ -91,10 +91,11 @@ impl StoreThread {
     }
 
     fn end(&self, lease: &Lease, fault: Option<Fault>, busy: Duration) {
-        let fault = match self.outbox.end(&lease.fence, fault.as_ref()) {
-            Ok(()) => fault,
-            Err(error) => Some(fault.unwrap_or_else(|| worker_fault(chain(&error)))),
-        };
+        if let Err(error) = self.outbox.end(&lease.fence, fault.as_ref()) {
+            // What was rendered is kept already; were this process killed now, the next would deliver it
+            // as handed back.
+            tracing::warn!(task.id = %lease.fence.lease, error = chain(&error), "a lease's end cannot be kept");
+        }
         let duration_ms = u64::try_from(busy.as_millis()).unwrap_or(u64::MAX);
         match &fault {
             Some(fault) if fault.class != FailureClass::HandedBack => tracing::error!(
