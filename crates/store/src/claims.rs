@@ -1,6 +1,6 @@
 //! The claims lane: ranges become leases, durably, before any worker hears of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use seedfarm_core::placement::Source;
 use seedfarm_core::{Attempt, Epoch, ImageRange, JobId, LeaseId, WorkerId};
@@ -43,7 +43,9 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut lane = self.begin_lane(Lane::Claims, epoch).await?;
-        let leases = insert_leases(lane.connection(), epoch, claims).await?;
+        let taken = take(lane.connection(), &advances(claims), &cuts(claims)).await?;
+        let held: Vec<&Claim> = claims.iter().filter(|claim| taken.holds(claim)).collect();
+        let leases = insert_leases(lane.connection(), epoch, &held).await?;
         lane.commit().await?;
         let granted = |claim: &Claim| leases.get(&(claim.job, claim.range.lo())).copied();
         Ok(claims.iter().map(granted).collect())
@@ -70,18 +72,19 @@ struct Cut {
     rest: u64,
 }
 
-/// Claims of fresh images, added up by job. Jobs whose claims leave a gap are left out.
+/// Claims of fresh images, added up by job. Jobs whose claims do not fit together are left out.
 fn advances(claims: &[Claim]) -> Vec<Advance> {
-    let mut by_job: BTreeMap<JobId, BTreeSet<ImageRange>> = BTreeMap::new();
+    let mut by_job: BTreeMap<JobId, Vec<ImageRange>> = BTreeMap::new();
     for claim in claims.iter().filter(|claim| claim.source == Source::Fresh) {
-        by_job.entry(claim.job).or_default().insert(claim.range);
+        by_job.entry(claim.job).or_default().push(claim.range);
     }
     let joined = by_job.into_iter().map(|(job, ranges)| Some((job, join(ranges)?)));
     joined.flatten().map(|(job, whole)| Advance { job, from: whole.lo(), to: whole.hi() }).collect()
 }
 
-/// Ranges that follow one another without a gap, as one.
-fn join(ranges: BTreeSet<ImageRange>) -> Option<ImageRange> {
+/// Ranges that follow one another, in whatever order, as one; `None` if they overlap or leave a gap.
+fn join(mut ranges: Vec<ImageRange>) -> Option<ImageRange> {
+    ranges.sort_unstable();
     let mut ranges = ranges.into_iter();
     let first = ranges.next()?;
     ranges.try_fold(first, |whole, next| {
@@ -89,7 +92,7 @@ fn join(ranges: BTreeSet<ImageRange>) -> Option<ImageRange> {
     })
 }
 
-/// Claims of stored ranges, added up by range. Ranges whose claims leave a gap are left out.
+/// Claims of stored ranges, added up by range. Ranges whose claims do not fit together are left out.
 fn cuts(claims: &[Claim]) -> Vec<Cut> {
     let mut by_row: BTreeMap<i64, Vec<(&Claim, u64)>> = BTreeMap::new();
     for claim in claims {
@@ -111,20 +114,32 @@ fn cut(row: i64, claims: &[(&Claim, u64)]) -> Option<Cut> {
     Some(Cut { row, job: first.job, whole, spent: first.attempt.0 - 1, rest: taken.hi() })
 }
 
-/// The leases that were stored, by job and first image.
-async fn insert_leases(
-    connection: &mut PgConnection,
-    epoch: Epoch,
-    claims: &[Claim],
-) -> Result<HashMap<(JobId, u64), LeaseId>> {
-    let (advances, cuts) = (advances(claims), cuts(claims));
-    let jobs: BTreeSet<Uuid> = claims.iter().map(|claim| claim.job.as_uuid()).collect();
-    let row = |claim: &Claim| match claim.source {
-        Source::Fresh => None,
-        Source::Retry { row, .. } => Some(row),
-    };
-    let insert = sqlx::query!(
-        "-- insert_leases
+/// What a batch could take, by job for fresh images and by row for stored ranges.
+#[derive(Default)]
+struct Taken {
+    fresh: HashSet<JobId>,
+    ranges: HashSet<i64>,
+}
+
+impl Taken {
+    fn holds(&self, claim: &Claim) -> bool {
+        match claim.source {
+            Source::Fresh => self.fresh.contains(&claim.job),
+            Source::Retry { row, .. } => self.ranges.contains(&row),
+        }
+    }
+}
+
+/// Moves cursors and shortens stored ranges of active jobs, where they are as the batch thinks.
+async fn take(connection: &mut PgConnection, advances: &[Advance], cuts: &[Cut]) -> Result<Taken> {
+    let jobs: BTreeSet<Uuid> = advances
+        .iter()
+        .map(|advance| advance.job)
+        .chain(cuts.iter().map(|cut| cut.job))
+        .map(|job| job.as_uuid())
+        .collect();
+    let take = sqlx::query!(
+        r#"-- take
         WITH active AS MATERIALIZED (
             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'active' ORDER BY id FOR SHARE
         ), advanced AS (
@@ -142,19 +157,14 @@ async fn insert_leases(
             WHERE ranges.id = cut.id AND ranges.job_id = cut.job AND ranges.lo = cut.lo
                 AND ranges.hi = cut.hi AND ranges.spent = cut.spent AND cut.rest < cut.hi
             RETURNING ranges.id
-        ), taken AS (
+        ), emptied AS (
             DELETE FROM ranges USING cut
             WHERE ranges.id = cut.id AND ranges.job_id = cut.job AND ranges.lo = cut.lo
                 AND ranges.hi = cut.hi AND ranges.spent = cut.spent AND cut.rest = cut.hi
             RETURNING ranges.id
         )
-        INSERT INTO leases (job_id, lo, hi, attempt, epoch, worker_id, device, avoid)
-        SELECT c.job, c.lo, c.hi, c.attempt, $11, c.worker, c.device, c.avoid::uuid[]
-        FROM unnest($12::uuid[], $13::bigint[], $14::bigint[], $15::int[], $16::uuid[], $17::int[],
-            $18::text[], $19::bigint[]) AS c (job, lo, hi, attempt, worker, device, avoid, source)
-        WHERE CASE WHEN c.source IS NULL THEN c.job IN (SELECT job_id FROM advanced)
-            ELSE c.source IN (SELECT id FROM shortened UNION ALL SELECT id FROM taken) END
-        RETURNING id, job_id, lo",
+        SELECT job_id AS job, NULL::bigint AS row FROM advanced
+        UNION ALL SELECT NULL, id FROM shortened UNION ALL SELECT NULL, id FROM emptied"#,
         &jobs.into_iter().collect::<Vec<_>>(),
         &advances.iter().map(|advance| advance.job.as_uuid()).collect::<Vec<_>>(),
         &advances.iter().map(|advance| index(advance.from)).collect::<Vec<_>>(),
@@ -164,7 +174,29 @@ async fn insert_leases(
         &cuts.iter().map(|cut| index(cut.whole.lo())).collect::<Vec<_>>(),
         &cuts.iter().map(|cut| index(cut.whole.hi())).collect::<Vec<_>>(),
         &cuts.iter().map(|cut| cut.spent).collect::<Vec<_>>(),
-        &cuts.iter().map(|cut| index(cut.rest)).collect::<Vec<_>>(),
+        &cuts.iter().map(|cut| index(cut.rest)).collect::<Vec<_>>()
+    );
+    let mut taken = Taken::default();
+    for row in take.fetch_all(connection).await? {
+        taken.fresh.extend(row.job.map(JobId::from_uuid));
+        taken.ranges.extend(row.row);
+    }
+    Ok(taken)
+}
+
+/// Stores a lease for each claim, by job and first image.
+async fn insert_leases(
+    connection: &mut PgConnection,
+    epoch: Epoch,
+    claims: &[&Claim],
+) -> Result<HashMap<(JobId, u64), LeaseId>> {
+    let insert = sqlx::query!(
+        "-- insert_leases
+        INSERT INTO leases (job_id, lo, hi, attempt, epoch, worker_id, device, avoid)
+        SELECT job, lo, hi, attempt, $1, worker, device, avoid::uuid[]
+        FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::int[], $6::uuid[], $7::int[], $8::text[])
+            AS c (job, lo, hi, attempt, worker, device, avoid)
+        RETURNING id, job_id, lo",
         epoch.0,
         &claims.iter().map(|claim| claim.job.as_uuid()).collect::<Vec<_>>(),
         &claims.iter().map(|claim| index(claim.range.lo())).collect::<Vec<_>>(),
@@ -172,8 +204,7 @@ async fn insert_leases(
         &claims.iter().map(|claim| claim.attempt.0).collect::<Vec<_>>(),
         &claims.iter().map(|claim| claim.worker.as_uuid()).collect::<Vec<_>>(),
         &claims.iter().map(|claim| claim.device.cast_signed()).collect::<Vec<_>>(),
-        &claims.iter().map(|claim| array_literal(&claim.avoid)).collect::<Vec<_>>(),
-        &claims.iter().map(row).collect::<Vec<_>>() as &[Option<i64>]
+        &claims.iter().map(|claim| array_literal(&claim.avoid)).collect::<Vec<_>>()
     );
     let rows = insert.fetch_all(connection).await?;
     let lease = |id, job, lo| Ok(((JobId::from_uuid(job), natural(lo)?), LeaseId(id)));

@@ -267,8 +267,11 @@ async fn a_claim_on_images_that_are_not_there_stores_nothing() {
     for wrong in [fresh(job, 0, 4), fresh(job, 5, 6), fresh(super::job_id(9), 0, 1)] {
         assert_eq!(farm.claim_one(wrong).await, None);
     }
-    let gap = [fresh(job, 4, 6), fresh(job, 7, 8), fresh(other, 0, 2)];
-    let leases = farm.store.claim(farm.epoch(), &gap).await.unwrap();
+    for unfit in [[fresh(job, 4, 6), fresh(job, 7, 8)], [fresh(job, 4, 6), fresh(job, 4, 6)]] {
+        assert_eq!(farm.store.claim(farm.epoch(), &unfit).await.unwrap(), [None, None]);
+    }
+    let mixed = [fresh(job, 4, 6), fresh(job, 5, 8), fresh(other, 0, 2)];
+    let leases = farm.store.claim(farm.epoch(), &mixed).await.unwrap();
     assert_eq!(leases.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true]);
 
     let fence = farm.lease(job, 4, 8).await;
@@ -283,6 +286,7 @@ async fn a_claim_on_images_that_are_not_there_stores_nothing() {
     let mut wrong = again(row);
     wrong.job = other;
     assert_eq!(farm.claim_one(wrong).await, None, "another job");
+    assert_eq!(farm.store.claim(farm.epoch(), &[again(row), again(row)]).await.unwrap(), [None, None]);
     assert!(farm.claim_one(again(row)).await.is_some());
     assert_eq!(farm.claim_one(again(row)).await, None, "it was taken");
     farm.assert_sound().await;
