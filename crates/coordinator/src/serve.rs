@@ -26,7 +26,7 @@ use crate::board::{Board, Pace};
 use crate::farm::{Farm, Parts, Timing, now_ms};
 use crate::lanes::{claims, completions};
 use crate::services::{farm::Operator, jobs::Jobs, models::Models, replays::Replays, workers::Workers};
-use crate::{CoordinatorConfig, CoordinatorError, faults, reign, replays, upkeep};
+use crate::{CoordinatorConfig, CoordinatorError, reign, replays, upkeep};
 
 /// How long a call may take to its first answer; an upload, to its only one.
 const CALL: Duration = Duration::from_secs(120);
@@ -131,7 +131,7 @@ async fn router(
         .add_service(gated!(WorkerServiceServer, Workers(Arc::clone(farm)), worker)))
 }
 
-/// Serves until the coordinator stops, then tells every stream and gives open calls a grace.
+/// Serves until the coordinator stops, then gives open calls a grace; streams tell their readers themselves.
 async fn listen(farm: &Arc<Farm>, router: Router, listener: TcpListener) -> Result<(), CoordinatorError> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stopping = farm.stopping.clone();
@@ -140,7 +140,6 @@ async fn listen(farm: &Arc<Farm>, router: Router, listener: TcpListener) -> Resu
     tokio::select! {
         served = &mut serving => served?,
         () = farm.stopping.cancelled() => {
-            farm.board().end_sessions(&faults::stopping());
             if let Ok(served) = timeout(GRACE, serving).await {
                 served?;
             }
@@ -186,7 +185,9 @@ impl Running {
         });
         farm.tasks.close();
         finish("claims", self.claims).await;
-        farm.tasks.wait().await;
+        if timeout(2 * GRACE, farm.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = farm.tasks.len(), "not every task of the coordinator ended in time");
+        }
         self.last_ending.cancel();
         finish("completions", self.completions).await;
         self.last_write.cancel();

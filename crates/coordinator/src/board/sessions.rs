@@ -164,18 +164,6 @@ impl Board {
         sent
     }
 
-    /// Ends every stream with a status, as the coordinator is about to stop.
-    pub(crate) fn end_sessions(&mut self, why: &Status) {
-        let workers: Vec<WorkerId> = self.sessions.keys().copied().collect();
-        for worker in workers {
-            if let Some(session) = self.sessions.get(&worker) {
-                // A full queue ends the stream as well, only without the reason.
-                let _ = session.outbox.try_send(Err(why.clone()));
-            }
-            self.end_session(worker);
-        }
-    }
-
     /// The connected workers.
     pub(crate) fn workers(&self) -> impl Iterator<Item = (WorkerId, WorkerView)> + '_ {
         self.sessions.iter().map(|(&worker, session)| (worker, self.view(worker, session)))

@@ -20,6 +20,8 @@ async fn after_expiry_a_fence_is_stale_and_another_worker_makes_the_image() {
     assert!(sleeper.revoke().await.reason.contains("not renewed"));
     sleeper.complete(&lost).await;
     assert_eq!(sleeper.settled().await, [Reception::Stale]);
+    sleeper.fail(&lost, v1::FailureClass::HandedBack, "revoked").await;
+    assert_eq!(sleeper.settled().await, [], "handing back what is gone blames nobody");
     let mut complete = other.render(&grant).await;
     loop {
         other.say(seedfarm_proto::v1::session_request::Message::Complete(complete.clone())).await;

@@ -67,6 +67,8 @@ pub(super) async fn receive(farm: &Farm, from: Sender, complete: v1::Complete) {
     let images = complete.images.len();
     let receptions = match leased(farm, worker, fence, &complete).await {
         None => return,
+        // What was taken away already is handed back: there is nothing to store, and nobody to blame.
+        Some(Err(_)) if images == 0 && farm.board().lease(&fence).is_none() => Vec::new(),
         Some(Err(refusal)) => {
             refuse(farm, worker, fence, &refusal.reason);
             vec![Reception::Stale; images]

@@ -43,8 +43,8 @@ async fn run(farm: Arc<Farm>, mut asked: Streaming<v1::SessionRequest>, outbox: 
     };
     match greeted {
         Ok(session) => session.listen(asked, outbox).await,
-        // A worker that is gone already needs no reason.
-        Err(status) => drop(outbox.send(Err(status)).await),
+        // A worker that is gone, or does not read, needs no reason.
+        Err(status) => drop(outbox.try_send(Err(status))),
     }
 }
 
@@ -125,6 +125,7 @@ impl Session {
                 request = asked.message() => request,
                 () = self.stop.cancelled() => break None,
                 () = outbox.closed() => break None,
+                () = self.farm.stopping.cancelled() => break Some(faults::stopping()),
             };
             match request {
                 Ok(Some(v1::SessionRequest { message: Some(message) })) => match self.hear(message).await {
@@ -139,8 +140,8 @@ impl Session {
         self.farm.wake.notify_one();
         tracing::info!(worker.id = %self.sender.worker, "a worker's stream ended");
         if let Some(status) = ended {
-            // A worker that is gone already needs no reason.
-            let _ = outbox.send(Err(status)).await;
+            // A worker that is gone, or does not read, needs no reason.
+            let _ = outbox.try_send(Err(status));
         }
     }
 
