@@ -63,7 +63,11 @@ fn write_new(aside: &Path) -> Result<(), RuntimeError> {
     writeln!(file, "{secret}").and_then(|()| file.sync_all()).map_err(failed("write", aside))
 }
 
-fn random_hex(bytes: usize) -> Result<String, RuntimeError> {
+/// So many bytes of the operating system's randomness, in hexadecimal.
+///
+/// # Errors
+/// [`RuntimeError::Entropy`] if it gives none.
+pub fn random_hex(bytes: usize) -> Result<String, RuntimeError> {
     let mut buffer = vec![0_u8; bytes];
     let mut filled = 0;
     while filled < bytes {

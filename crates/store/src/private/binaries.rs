@@ -47,6 +47,12 @@ impl Binaries {
     }
 }
 
+impl From<Binaries> for super::Programs {
+    fn from(found: Binaries) -> Self {
+        Self { folder: found.folder, version: found.version }
+    }
+}
+
 /// `postgres (PostgreSQL) 15.18 (Debian ...)` -> `("15.18", 15)`.
 fn parse_version(answer: &str) -> Option<(String, u32)> {
     let version = answer.split("(PostgreSQL)").nth(1)?.split_whitespace().next()?;

@@ -42,15 +42,20 @@ impl Layout {
         let absolute = std::path::absolute(data_dir).map_err(failed("resolve", data_dir))?;
         create_folders(&absolute)?;
         let data_dir = fs::canonicalize(&absolute).map_err(failed("resolve", &absolute))?;
+        Ok(Self::of(&data_dir))
+    }
+
+    /// Where things would lie in `data_dir`, which need not exist.
+    pub(super) fn of(data_dir: &Path) -> Self {
         let home = data_dir.join("postgres");
-        Ok(Self {
+        Self {
             pgdata: home.join("pgdata"),
             unfinished: home.join("pgdata.new"),
             log: home.join("server.log"),
             socket: socket_folder(&home),
             home,
-            data_dir,
-        })
+            data_dir: data_dir.to_path_buf(),
+        }
     }
 
     /// Creates what `account` must own, with the modes that PostgreSQL insists on.

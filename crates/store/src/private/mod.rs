@@ -70,6 +70,27 @@ pub struct PrivateConfig {
     pub durability: Durability,
 }
 
+/// Installed PostgreSQL programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs {
+    /// The folder of `postgres` and `initdb`.
+    pub folder: PathBuf,
+    /// Their version, such as `15.18`.
+    pub version: String,
+}
+
+/// The programs that [`PrivateCluster::start`] would run for this data folder; changes nothing.
+///
+/// # Errors
+/// [`ClusterError::NoBinaries`] and its neighbours, with the line that installs what is missing.
+pub fn find_programs(data_dir: &Path, pg_bin: Option<&Path>) -> Result<Programs, ClusterError> {
+    let layout = Layout::of(data_dir);
+    let account = Account::choose(&layout.pgdata)?;
+    let major = layout.cluster_major()?;
+    let cluster = major.map(|major| (layout.pgdata.as_path(), major));
+    binaries::find(pg_bin, cluster, &account).map(Into::into)
+}
+
 /// A running private cluster.
 ///
 /// Call [`stop`](Self::stop) at the end. Dropping it stops the server too and blocks meanwhile;

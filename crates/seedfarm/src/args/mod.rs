@@ -1,0 +1,17 @@
+//! Options that several subcommands share.
+
+pub mod client;
+pub mod data;
+pub mod devices;
+pub mod models;
+pub mod settings;
+pub mod storage;
+pub mod timing;
+
+pub use client::ClientArgs;
+pub use data::DataArgs;
+pub use devices::DeviceArgs;
+pub use models::ModelArgs;
+pub use settings::{ArithmeticArgs, SettingsArgs};
+pub use storage::{DatabaseArgs, StorageArgs};
+pub use timing::TimingArgs;

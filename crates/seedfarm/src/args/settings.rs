@@ -1,0 +1,66 @@
+//! What to draw, and how.
+
+use clap::Args;
+use seedfarm_core::plan::Settings;
+use seedfarm_core::{Invalid, NoiseSource, Numerics, Sampler};
+
+/// Settings that the model's defaults fill where they are left open.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct SettingsArgs {
+    /// What to avoid
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+
+    /// Width in pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<u32>,
+
+    /// Height in pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<u32>,
+
+    /// Sampling steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u32>,
+
+    /// Classifier-free guidance scale, 1 to 100; 1 is off
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
+
+    /// Sampler: ddim, euler or euler_ancestral
+    #[arg(long, value_name = "NAME", value_parser = Sampler::from_name)]
+    pub sampler: Option<Sampler>,
+}
+
+impl SettingsArgs {
+    /// In core's form.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            negative_prompt: self.negative_prompt.clone(),
+            width: self.width,
+            height: self.height,
+            steps: self.steps,
+            guidance: self.guidance,
+            sampler: self.sampler,
+        }
+    }
+}
+
+/// How numbers are computed and where noise comes from.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct ArithmeticArgs {
+    /// strict (the same bits on every machine) or fast (the same bits within a numeric class)
+    #[arg(long, value_name = "CLASS", default_value = "strict", value_parser = Numerics::from_name)]
+    pub numerics: Numerics,
+
+    /// Source of noise: philox
+    #[arg(long, value_name = "SOURCE", default_value = "philox", value_parser = NoiseSource::from_name)]
+    pub noise: NoiseSource,
+}
+
+/// Reads a seed, for the command line.
+pub fn seed(text: &str) -> Result<u64, Invalid> {
+    seedfarm_core::seed::parse_seed(text)
+}

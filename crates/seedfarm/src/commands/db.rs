@@ -1,0 +1,68 @@
+//! `db`: the database itself.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use seedfarm_store::private::Durability;
+use seedfarm_store::{Database, DatabaseConfig, open_database};
+use serde_json::json;
+
+use crate::args::{DataArgs, DatabaseArgs};
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// Look after the database
+#[derive(Debug, Clone, Args)]
+pub struct DbArgs {
+    #[command(subcommand)]
+    pub action: DbAction,
+}
+
+/// What to do with it.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DbAction {
+    Check(CheckArgs),
+}
+
+/// Hold what is stored against its invariants: every image in exactly one place, every counter right
+///
+/// A private database must not be in use meanwhile: stop its coordinator first. Ends with exit code 1 if
+/// anything is wrong.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+/// Checks.
+///
+/// # Errors
+/// If the database cannot be opened or read.
+pub async fn run(args: DbArgs, output: Output) -> Result<Exit> {
+    let DbAction::Check(args) = args.action;
+    let Database { store, cluster, description } = open_database(DatabaseConfig {
+        url: args.database.database_url,
+        data_dir: args.data.resolve()?,
+        pg_bin: args.database.pg_bin,
+        durability: Durability::Full,
+        max_connections: 4,
+    })
+    .await?;
+    let checked = seedfarm_store::check(&store).await;
+    store.close().await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
+    }
+    let findings: Vec<String> = checked?.iter().map(ToString::to_string).collect();
+    let document = json!({ "database": description, "sound": findings.is_empty(), "findings": findings });
+    output.result(&document, || {
+        if findings.is_empty() {
+            format!("{description}: every invariant holds")
+        } else {
+            findings.join("\n")
+        }
+    })?;
+    Ok(if findings.is_empty() { Exit::Done } else { Exit::Failed })
+}

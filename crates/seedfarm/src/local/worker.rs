@@ -1,0 +1,47 @@
+//! A worker's configuration from options.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use seedfarm_runtime::endpoint;
+use seedfarm_worker::WorkerConfig;
+
+use crate::args::{DeviceArgs, ModelArgs};
+
+/// What a worker in this process is started with, besides its devices and models.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The coordinator's address.
+    pub coordinator: String,
+    /// The certificate authority to trust instead of the web's.
+    pub authority: Option<PathBuf>,
+    /// The farm's worker token.
+    pub token: String,
+    /// A name for people.
+    pub name: String,
+    /// Where its id and its outbox lie.
+    pub data_dir: PathBuf,
+}
+
+impl Setup {
+    /// The worker's configuration.
+    ///
+    /// # Errors
+    /// If the address is none, or a model folder that was named holds no model.
+    pub fn config(self, models: &ModelArgs, devices: &DeviceArgs) -> Result<WorkerConfig> {
+        let endpoint = endpoint::endpoint(&self.coordinator, self.authority.as_deref())?;
+        Ok(WorkerConfig {
+            model_dirs: models.existing_folders()?,
+            devices: devices.devices.clone(),
+            threads: devices.threads,
+            batch: devices.batch.map(|batch| batch as usize),
+            ..WorkerConfig::new(endpoint, self.token, self.name, self.data_dir)
+        })
+    }
+}
+
+/// This machine's name, for want of a better one.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+}

@@ -1,0 +1,41 @@
+//! Models as people read them.
+
+use seedfarm_core::ModelManifest;
+use seedfarm_proto::v1;
+
+use crate::args::models::LocalModel;
+use crate::human;
+use crate::table::Table;
+
+/// The farm's models, a row each.
+pub fn farm_table(models: &[v1::Model]) -> String {
+    let mut table = Table::new(["MODEL", "WORKERS", "SIZE", "WEIGHTS", "DIGEST"]);
+    for model in models {
+        let manifest: Option<ModelManifest> = serde_json::from_str(&model.manifest_json).ok();
+        let size = manifest.as_ref().map_or_else(|| "-".to_owned(), size);
+        let weights =
+            manifest.map_or_else(|| "-".to_owned(), |manifest| human::bytes(manifest.weights_bytes));
+        table.row([model.name.clone(), model.workers.to_string(), size, weights, model.digest.clone()]);
+    }
+    table.render()
+}
+
+/// Models on this machine, a row each.
+pub fn local_table(models: &[LocalModel]) -> String {
+    let mut table = Table::new(["MODEL", "SIZE", "WEIGHTS", "LICENCE", "DIGEST", "FOLDER"]);
+    for LocalModel { folder, manifest } in models {
+        table.row([
+            manifest.name.clone(),
+            size(manifest),
+            human::bytes(manifest.weights_bytes),
+            manifest.licence.clone().unwrap_or_else(|| "unknown".to_owned()),
+            manifest.digest().short(),
+            folder.display().to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn size(manifest: &ModelManifest) -> String {
+    format!("{}x{}", manifest.defaults.width, manifest.defaults.height)
+}
