@@ -1,0 +1,217 @@
+//! A farm of real processes on this machine, each of which can be killed and started again.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{Outcome, command, folder, run};
+
+/// How long a farm may take to come up, or a job to end, before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One coordinator with its private database, and workers.
+pub struct Farm {
+    dir: TempDir,
+    port: u16,
+    coordinator: Option<Child>,
+    workers: Vec<Option<Child>>,
+}
+
+impl Farm {
+    /// A coordinator that answers, and `workers` workers of one thread each that have said hello.
+    pub fn start(workers: usize) -> Self {
+        let mut farm = Self { dir: folder(), port: free_port(), coordinator: None, workers: Vec::new() };
+        farm.start_coordinator();
+        for _ in 0..workers {
+            farm.workers.push(None);
+            farm.start_worker(farm.workers.len() - 1);
+        }
+        farm.wait("all workers are connected", |status| status["workers"] == workers);
+        farm
+    }
+
+    /// The folder that holds everything of this farm.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes a file into the farm's folder.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir().join(name);
+        std::fs::write(&path, text).expect("the farm's folder can be written");
+        path
+    }
+
+    /// A command that talks to this farm.
+    pub fn command(&self) -> Command {
+        let mut command = command(self.dir());
+        command.env("SEEDFARM_COORDINATOR", self.url());
+        command
+    }
+
+    /// The coordinator's address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Runs a client command to its end.
+    pub fn run<const N: usize>(&self, args: [&str; N]) -> Outcome {
+        run(self.command().args(args), b"")
+    }
+
+    /// Runs a client command with `--json` and gives its document.
+    pub fn json<const N: usize>(&self, args: [&str; N]) -> Value {
+        run(self.command().args(args).arg("--json"), b"").json()
+    }
+
+    /// Starts the coordinator and waits until it answers.
+    pub fn start_coordinator(&mut self) {
+        let mut command = self.command();
+        command.args(["coordinator", "--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.args(["--lease-ttl", "3s", "--heartbeat", "500ms"]);
+        self.coordinator = Some(self.spawn(&mut command, "coordinator.log"));
+        self.wait("the coordinator answers", |_| true);
+    }
+
+    /// Starts worker `number` (from 0), which keeps its folder and so its id.
+    pub fn start_worker(&mut self, number: usize) {
+        let mut command = self.command();
+        let folder = self.dir().join(format!("worker-{number}"));
+        let token = std::fs::read_to_string(self.dir().join("data/worker.token"))
+            .expect("the coordinator made a token");
+        command.env("SEEDFARM_DATA_DIR", folder).env("SEEDFARM_TOKEN", token.trim());
+        command.args(["worker", "--threads", "1", "--name", &format!("worker {number}")]);
+        self.workers[number] = Some(self.spawn(&mut command, &format!("worker-{number}.log")));
+    }
+
+    /// `kill -9` for the coordinator; its private database goes with it.
+    pub fn kill_coordinator(&mut self) {
+        kill(&mut self.coordinator);
+    }
+
+    /// `kill -9` for worker `number`.
+    pub fn kill_worker(&mut self, number: usize) {
+        kill(&mut self.workers[number]);
+    }
+
+    /// Asks worker `number` to leave and waits until it has.
+    pub fn stop_worker(&mut self, number: usize) -> i32 {
+        stop(&mut self.workers[number])
+    }
+
+    /// Asks the coordinator to stop and waits until it has.
+    pub fn stop_coordinator(&mut self) -> i32 {
+        stop(&mut self.coordinator)
+    }
+
+    /// Waits until the farm's status is as `enough` wants it.
+    pub fn wait(&self, what: &str, enough: impl Fn(&Value) -> bool) {
+        self.until(what, || {
+            let outcome = run(self.command().args(["status", "--json"]), b"");
+            (outcome.code == 0 && enough(&outcome.json())).then_some(())
+        });
+    }
+
+    /// The job as it is now.
+    pub fn job(&self, job: &str) -> Value {
+        self.json(["job", job])["job"].clone()
+    }
+
+    /// Waits until `done` images of the job have results.
+    pub fn wait_done(&self, job: &str, done: u64) {
+        self.until("images have results", || (self.job(job)["done"].as_u64()? >= done).then_some(()));
+    }
+
+    /// Waits until the job is final; gives the job.
+    pub fn wait_final(&self, job: &str) -> Value {
+        self.until("the job is final", || {
+            let job = self.job(job);
+            matches!(job["state"].as_str()?, "finished" | "cancelled").then_some(job)
+        })
+    }
+
+    /// Every image of a job: index to pixel digest.
+    ///
+    /// # Panics
+    /// If an index comes twice.
+    pub fn digests(&self, job: &str) -> BTreeMap<u64, String> {
+        let out = self.dir().join("fetched").join(job);
+        let fetched = self.json(["fetch", job, "--out", out.to_str().expect("a UTF-8 path")]);
+        let mut digests = BTreeMap::new();
+        for image in fetched["images"].as_array().expect("fetch lists its images") {
+            let id = image["id"].as_str().expect("an image has an id");
+            let index =
+                id.rsplit('/').next().and_then(|index| index.parse().ok()).expect("an id ends in an index");
+            let digest = image["pixel_digest"].as_str().expect("an image has a pixel digest").to_owned();
+            assert_eq!(digests.insert(index, digest), None, "image {index} came twice");
+        }
+        digests
+    }
+
+    /// What the processes logged, for the message of a failed test.
+    pub fn logs(&self) -> String {
+        let names = ["coordinator.log", "worker-0.log", "worker-1.log"];
+        let read = |name: &&str| {
+            std::fs::read_to_string(self.dir().join(name)).map(|text| format!("--- {name}\n{text}"))
+        };
+        names.iter().filter_map(|name| read(name).ok()).collect()
+    }
+
+    fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "gave up waiting until {what}\n{}", self.logs());
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn spawn(&self, command: &mut Command, log: &str) -> Child {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir().join(log))
+            .expect("a log file");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        command.spawn().expect("the executable starts")
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        self.workers.iter_mut().for_each(kill);
+        if self.coordinator.is_some() {
+            stop(&mut self.coordinator);
+        }
+    }
+}
+
+fn kill(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a killed child ends");
+    }
+}
+
+fn stop(child: &mut Option<Child>) -> i32 {
+    let mut child = child.take().expect("the process runs");
+    // A process that ended by itself is waited for all the same.
+    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+    child.wait().expect("a child told to stop ends").code().unwrap_or(-1)
+}
+
+/// A port that was free a moment ago, so that a coordinator can be started on it twice.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
