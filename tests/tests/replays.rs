@@ -20,7 +20,7 @@ fn one_image(farm: &Farm) -> (String, PathBuf) {
 /// Writes the file again with other pixels or another recipe, as an editor or a liar would.
 fn forge(file: &Path, to: &Path, change: impl FnOnce(&mut Vec<u8>, &mut Recipe)) -> Recipe {
     let metadata = seedfarm_picture::read_metadata(&std::fs::read(file).unwrap()).unwrap();
-    let mut recipe = metadata.recipe.expect("a picture of ours has a recipe");
+    let mut recipe = metadata.recipe.expect("a picture of ours has a recipe").expect("and it can be read");
     let mut rgb = look::picture(file).into_rgb();
     change(&mut rgb, &mut recipe);
     let fingerprint = metadata.fingerprint.expect("a picture of ours has a fingerprint");
