@@ -1,5 +1,6 @@
 //! A farm of real processes on this machine, each of which can be killed and started again.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -21,14 +22,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Farm {
     dir: TempDir,
     port: u16,
-    coordinator: Option<Child>,
+    coordinator: RefCell<Option<Child>>,
     workers: Vec<Option<Child>>,
 }
 
 impl Farm {
     /// A coordinator that answers, and `workers` workers of one thread each that have said hello.
     pub fn start(workers: usize) -> Self {
-        let mut farm = Self { dir: folder(), port: free_port(), coordinator: None, workers: Vec::new() };
+        let mut farm =
+            Self { dir: folder(), port: free_port(), coordinator: RefCell::new(None), workers: Vec::new() };
         farm.start_coordinator();
         for _ in 0..workers {
             farm.workers.push(None);
@@ -76,8 +78,9 @@ impl Farm {
     pub fn start_coordinator(&mut self) {
         let mut command = self.command();
         command.args(["coordinator", "--listen", &format!("127.0.0.1:{}", self.port)]);
-        command.args(["--lease-ttl", "3s", "--heartbeat", "500ms"]);
-        self.coordinator = Some(self.spawn(&mut command, "coordinator.log"));
+        command.args(["--lease-ttl", "3", "--heartbeat", "0.5"]);
+        let child = self.spawn(&mut command, "coordinator.log");
+        *self.coordinator.get_mut() = Some(child);
         self.wait("the coordinator answers", |_| true);
     }
 
@@ -94,7 +97,7 @@ impl Farm {
 
     /// `kill -9` for the coordinator; its private database goes with it.
     pub fn kill_coordinator(&mut self) {
-        kill(&mut self.coordinator);
+        kill(self.coordinator.get_mut());
     }
 
     /// `kill -9` for worker `number`.
@@ -109,7 +112,7 @@ impl Farm {
 
     /// Asks the coordinator to stop and waits until it has.
     pub fn stop_coordinator(&mut self) -> i32 {
-        stop(&mut self.coordinator)
+        stop(self.coordinator.get_mut())
     }
 
     /// Waits until the farm's status is as `enough` wants it.
@@ -171,9 +174,16 @@ impl Farm {
             if let Some(found) = look() {
                 return found;
             }
+            assert!(self.coordinator_lives(), "the coordinator ended before {what}\n{}", self.logs());
             assert!(start.elapsed() < PATIENCE, "gave up waiting until {what}\n{}", self.logs());
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Whether the coordinator, if one was started, still runs.
+    fn coordinator_lives(&self) -> bool {
+        let mut coordinator = self.coordinator.borrow_mut();
+        coordinator.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     fn spawn(&self, command: &mut Command, log: &str) -> Child {
@@ -190,8 +200,8 @@ impl Farm {
 impl Drop for Farm {
     fn drop(&mut self) {
         self.workers.iter_mut().for_each(kill);
-        if self.coordinator.is_some() {
-            stop(&mut self.coordinator);
+        if self.coordinator.get_mut().is_some() {
+            stop(self.coordinator.get_mut());
         }
     }
 }
