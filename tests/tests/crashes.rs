@@ -48,6 +48,8 @@ fn killed_workers_and_a_killed_coordinator_change_no_pixel_and_lose_no_image() {
     farm.start_coordinator();
     assert_eq!(finished_digests(&farm, &job), undisturbed);
 
+    // The private database belongs to one process at a time.
+    assert_eq!(farm.stop_coordinator(), 0, "{}", farm.logs());
     let check = farm.json(["db", "check"]);
     assert_eq!(check["findings"].as_array().map(Vec::len), Some(0), "{check}");
 }

@@ -1,7 +1,5 @@
 //! The README's one command, in an empty folder.
 
-use std::path::Path;
-
 use seedfarm_tests::{look, program};
 
 #[test]
@@ -11,16 +9,16 @@ fn the_demo_makes_pictures_that_look_like_their_prompts_and_proves_them() {
     let images = demo["images"].as_array().unwrap();
     assert!(images.len() >= 6, "{demo}");
     for image in images {
-        let picture = look::picture(Path::new(image["path"].as_str().unwrap()));
+        let picture = look::picture(&dir.path().join(image["path"].as_str().unwrap()));
         assert_eq!(look::pixel_digest(&picture), image["pixel_digest"].as_str().unwrap());
     }
     let replays = demo["replays"].as_array().unwrap();
     assert_eq!(replays.len(), 3);
     assert!(replays.iter().all(|replay| replay["outcome"]["verdict"] == "exact"), "{demo}");
-    look::picture(Path::new(demo["contact_sheet"].as_str().unwrap()));
+    look::picture(&dir.path().join(demo["contact_sheet"].as_str().unwrap()));
 
     let cat = images.iter().find(|image| image["prompt"] == "cat face on a blue background").expect("a cat");
-    let cat = look::picture(Path::new(cat["path"].as_str().unwrap()));
+    let cat = look::picture(&dir.path().join(cat["path"].as_str().unwrap()));
     for [red, green, blue] in look::corners(&cat, 6) {
         let is_blue = blue > 150.0 && blue > red + 60.0 && blue > green + 40.0;
         assert!(is_blue, "a corner is {red:.0} {green:.0} {blue:.0}");

@@ -47,7 +47,7 @@ fn a_bad_submission_names_the_fault_and_stores_nothing() {
     }
     assert_eq!(farm.json(["jobs"])["jobs"].as_array().map(Vec::len), Some(0));
     let missing = farm.run(["submit", "no-such-file.jsonl", "--model", "emoji-starter"]);
-    refused(&missing, FAILURE, &["no-such-file.jsonl"]);
+    refused(&missing, USAGE, &["no-such-file.jsonl"]);
     let token = run(farm.command().args(["jobs", "--token", "wrong"]), b"");
     refused(&token, FAILURE, &["token"]);
     let job = farm.run(["job", "job_00000000000000000000000000000000"]);
@@ -78,7 +78,7 @@ fn a_database_that_is_down_says_try_again() {
     let dir = program::folder();
     let url = "postgres://nobody@127.0.0.1:1/none";
     let args = ["coordinator", "--listen", "127.0.0.1:0", "--database-url", url];
-    refused(&seedfarm(dir.path(), args), TRY_AGAIN, &["127.0.0.1", "database"]);
+    refused(&seedfarm(dir.path(), args), TRY_AGAIN, &["127.0.0.1:1", "database"]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn broken_pictures_and_models_are_refused() {
     let out = dir.path().join("out.png");
     let render =
         ["render", "--model", model.to_str().unwrap(), "--prompt", "a", "--out", out.to_str().unwrap()];
-    refused(&seedfarm(dir.path(), render), FAILURE, &["model_index.json"]);
+    refused(&seedfarm(dir.path(), render), USAGE, &["model_index.json"]);
     assert!(!out.exists());
 }
 

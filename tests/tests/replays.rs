@@ -30,6 +30,13 @@ fn forge(file: &Path, to: &Path, change: impl FnOnce(&mut Vec<u8>, &mut Recipe))
     recipe
 }
 
+/// Replays what must not be found to be exact: the exit code says so too.
+fn replay_failing(farm: &Farm, file: &Path) -> Value {
+    let outcome = farm.run(["replay", file.to_str().unwrap(), "--json"]);
+    assert_eq!(outcome.code, 1, "{outcome:#?}");
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error} in {outcome:#?}"))
+}
+
 fn verdict(replay: &Value) -> &str {
     replay["outcome"]["verdict"].as_str().unwrap_or_else(|| panic!("no verdict in {replay}"))
 }
@@ -54,7 +61,7 @@ fn a_file_whose_pixels_were_changed_is_told_apart() {
     let (_, file) = one_image(&farm);
     let changed = farm.dir().join("changed.png");
     forge(&file, &changed, |rgb, _| rgb[0] ^= 0x40);
-    let replay = farm.json(["replay", changed.to_str().unwrap()]);
+    let replay = replay_failing(&farm, &changed);
     assert_eq!(verdict(&replay), "different", "{replay}");
     assert_eq!(replay["outcome"]["pixels"], 1, "{replay}");
     assert_eq!(replay["outcome"]["max_channel"], 64, "{replay}");
@@ -69,7 +76,7 @@ fn a_recipe_of_a_model_that_is_gone_is_unverifiable_and_says_which_part() {
     let recipe = forge(&file, &lost, |_, recipe| {
         recipe.template.model.insert("unet".into(), unet);
     });
-    let replay = farm.json(["replay", lost.to_str().unwrap()]);
+    let replay = replay_failing(&farm, &lost);
     assert_eq!(verdict(&replay), "unverifiable", "{replay}");
     let missing = replay["outcome"]["missing"].as_str().unwrap();
     assert!(missing.contains("model"), "{missing}");
