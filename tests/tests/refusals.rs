@@ -78,7 +78,7 @@ fn a_database_that_is_down_says_try_again() {
     let dir = program::folder();
     let url = "postgres://nobody@127.0.0.1:1/none";
     let args = ["coordinator", "--listen", "127.0.0.1:0", "--database-url", url];
-    refused(&seedfarm(dir.path(), args), TRY_AGAIN, &["127.0.0.1:1", "database"]);
+    refused(&seedfarm(dir.path(), args), TRY_AGAIN, &["127.0.0.1:1", "does not answer"]);
 }
 
 #[test]

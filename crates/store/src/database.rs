@@ -8,7 +8,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, is_transient};
 use crate::private::{Durability, PrivateCluster, PrivateConfig, require_durable};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -105,7 +105,12 @@ async fn open_named(url: &str, max_connections: u32) -> Result<Database> {
     }
     let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
     let description = describe(&options);
-    let store = Store::open(options, max_connections).await?;
+    let store = Store::open(options, max_connections).await.map_err(|error| match error {
+        StoreError::Database(source) if is_transient(&source) => {
+            StoreError::Unreachable { address: description.clone(), source }
+        }
+        other => other,
+    })?;
     Ok(Database { store, cluster: None, description })
 }
 

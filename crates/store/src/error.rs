@@ -10,6 +10,15 @@ pub enum StoreError {
     /// The database did not answer, or refused a statement.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
+    /// No server answers at the address that was given.
+    #[error("{address} does not answer: is that server running, and may this machine reach it?")]
+    Unreachable {
+        /// Where, without the password.
+        address: String,
+        /// What the connection said.
+        #[source]
+        source: sqlx::Error,
+    },
     /// The tables could not be brought up to date.
     #[error("the database's tables could not be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -63,7 +72,7 @@ impl StoreError {
     /// Whether the same call may succeed later, unchanged. Nothing of it was stored.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Database(error) => is_transient(error),
+            Self::Database(error) | Self::Unreachable { source: error, .. } => is_transient(error),
             _ => false,
         }
     }

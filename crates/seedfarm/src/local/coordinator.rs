@@ -181,18 +181,14 @@ fn refuse_plaintext(setup: &Setup, address: SocketAddr) -> Result<()> {
 }
 
 async fn open(setup: &Setup) -> Result<Database> {
-    let opened = open_database(DatabaseConfig {
+    Ok(open_database(DatabaseConfig {
         url: setup.storage.database.database_url.clone(),
         data_dir: setup.data_dir.clone(),
         pg_bin: setup.storage.database.pg_bin.clone(),
         durability: Durability::Full,
         max_connections: CONNECTIONS,
     })
-    .await;
-    match setup.storage.database.database_url {
-        Some(_) => opened.context("the database at DATABASE_URL cannot be used; is that server running?"),
-        None => Ok(opened?),
-    }
+    .await?)
 }
 
 /// Read after the database is open: it makes the data folder so that its own user can pass through.
