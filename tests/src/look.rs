@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use seedfarm_core::Recipe;
 use seedfarm_picture::Picture;
 
 /// Reads a PNG.
@@ -11,6 +12,16 @@ use seedfarm_picture::Picture;
 pub fn picture(path: &Path) -> Picture {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     seedfarm_picture::decode(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The recipe that a picture's file carries.
+///
+/// # Panics
+/// If it carries none.
+pub fn recipe(path: &Path) -> Recipe {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let metadata = seedfarm_picture::read_metadata(&bytes).expect("a picture of ours can be read");
+    metadata.recipe.expect("it carries a recipe").expect("of this version")
 }
 
 /// The digest of a picture's pixels.

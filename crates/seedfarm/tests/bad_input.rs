@@ -208,7 +208,7 @@ fn a_port_in_use_is_named_before_a_database_is_made() {
 fn a_database_that_is_down_asks_to_try_again_later() {
     let folder = folder();
     let down = ["coordinator", "--listen", "127.0.0.1:0", "--database-url", "postgres://u@127.0.0.1:9/x"];
-    refused(folder.path(), &down, 75, &["DATABASE_URL"]);
+    refused(folder.path(), &down, 75, &["127.0.0.1:9", "does not answer"]);
     let wrong = ["coordinator", "--listen", "127.0.0.1:0", "--database-url", "mysql://u@127.0.0.1/x"];
     refused(folder.path(), &wrong, 64, &["postgres://"]);
 }
