@@ -65,7 +65,11 @@ pub struct ErrorDocument {
 /// Sorts an error and puts its chain of causes into one line.
 pub fn report(error: &anyhow::Error) -> Report {
     let (exit, code) = error.chain().find_map(classify).unwrap_or((Exit::Failed, "FAILED".to_owned()));
-    Report { code, message: flatten(error), exit: exit.code() }
+    let mut message = flatten(error);
+    if code == "DISK_FULL" && !message.contains("free some") {
+        message.push_str(": free some room, or choose another folder");
+    }
+    Report { code, message, exit: exit.code() }
 }
 
 fn classify(error: &(dyn StdError + 'static)) -> Option<(Exit, String)> {
@@ -176,6 +180,11 @@ fn status_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Status> {
 fn words(error: &(dyn StdError + 'static)) -> String {
     match status_of(error) {
         Some(status) if status.message().is_empty() => code_name(status.code()).to_owned(),
+        Some(status) if status.message().contains("h2 protocol error") => format!(
+            "what answers there does not speak as a coordinator without TLS does ({}): is the address right, and \
+             should it begin with https://?",
+            status.message()
+        ),
         Some(status) => status.message().to_owned(),
         None => error.to_string(),
     }

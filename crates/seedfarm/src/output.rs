@@ -1,8 +1,13 @@
 //! Where words go: data to standard output, everything else to standard error.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+
+/// Whether this process has printed its document: there is exactly one, so an error that comes after it,
+/// as to a server that had started, is told on standard error alone.
+static PRINTED: AtomicBool = AtomicBool::new(false);
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +33,9 @@ impl Output {
     pub fn result<T: Serialize>(self, document: &T, text: impl FnOnce() -> String) -> io::Result<()> {
         if !self.json {
             return to_stdout(&text());
+        }
+        if PRINTED.swap(true, Ordering::Relaxed) {
+            return Ok(());
         }
         let written = if io::stdout().is_terminal() {
             serde_json::to_string_pretty(document)

@@ -152,7 +152,8 @@ fn models_in(folder: &Path) -> Vec<PathBuf> {
 
 fn default_folders() -> Vec<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("models")));
-    [Some(PathBuf::from("models")), beside, Some(PathBuf::from(SOURCE_TREE))].into_iter().flatten().collect()
+    let source = Path::new(SOURCE_TREE).canonicalize().ok();
+    [Some(PathBuf::from("models")), beside, source].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::client::download::Fetched;
 use crate::client::{Farm, follow, replay};
 use crate::commands::{fetch, submit, watch};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, report};
 use crate::local::LocalFarm;
 use crate::local::coordinator::Setup;
 use crate::output::Output;
@@ -30,6 +30,8 @@ use crate::text;
 const MODEL: &str = "emoji-starter";
 /// The prompt file in the model's folder.
 const PROMPTS: &str = "prompts.jsonl";
+/// The name of the demo's job.
+const NAME: &str = "demo";
 /// The demo's seed.
 const SEED: u64 = 42;
 /// Images for each prompt.
@@ -65,6 +67,9 @@ pub struct DemoArgs {
     #[command(flatten)]
     pub models: ModelArgs,
 }
+
+/// Said before the line that installs PostgreSQL by hand.
+const WITHOUT_POSTGRESQL: &str = "the demo needs PostgreSQL: let it install that with --setup, or by hand";
 
 /// What the demo made.
 struct Made {
@@ -140,11 +145,16 @@ async fn start(args: &DemoArgs, model: &LocalModel, data_dir: PathBuf) -> Result
         timing: TimingArgs::default(),
     };
     let models = ModelArgs { folders: vec![model.folder.clone()] };
-    LocalFarm::start(setup, &models, &DeviceArgs::default()).await
+    let started = LocalFarm::start(setup, &models, &DeviceArgs::default()).await;
+    match &started {
+        Err(error) if report(error).code == "NO_POSTGRESQL" => started.context(WITHOUT_POSTGRESQL),
+        _ => started,
+    }
 }
 
 async fn make(local: &LocalFarm, model: &LocalModel, out: &Path, output: Output) -> Result<Made> {
     let farm = Farm::open(&local.coordinator.url, None, &local.coordinator.client_token).await?;
+    cancel_leftovers(&farm).await?;
     let job = submit_prompts(&farm, model).await?;
     output.note(&format!("submitted {} with {} images", job.id, job.total));
     let job = watch::with_progress(&farm, &job.id, output).await?;
@@ -156,12 +166,21 @@ async fn make(local: &LocalFarm, model: &LocalModel, out: &Path, output: Output)
     Ok(Made { job, fetched, sheet, replays })
 }
 
+/// A demo that was interrupted leaves a job behind, for which this one need not wait.
+async fn cancel_leftovers(farm: &Farm) -> Result<()> {
+    let jobs = farm.jobs().list_jobs(v1::ListJobsRequest::default()).await?.into_inner().jobs;
+    for job in jobs.into_iter().filter(|job| job.name == NAME && !text::job::is_final(job)) {
+        farm.jobs().cancel_job(v1::CancelJobRequest { job_id: job.id }).await?;
+    }
+    Ok(())
+}
+
 async fn submit_prompts(farm: &Farm, model: &LocalModel) -> Result<v1::Job> {
     let file = model.folder.join(PROMPTS);
     let bytes =
         std::fs::read(&file).with_context(|| format!("cannot read the prompt file {}", file.display()))?;
     let spec = JobSpec {
-        name: "demo".to_owned(),
+        name: NAME.to_owned(),
         prompts: prompt_file::parse(&bytes).with_context(|| format!("{} is refused", file.display()))?,
         count: COUNT,
         seed: SEED,

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::sheet;
 use crate::text::job::{is_final, label};
 
-/// Fetch a job's pictures as <index>-<seed>.png
+/// Fetch a job's pictures as INDEX-SEED.png
 ///
 /// Each file is verified by its SHA-256 and its pixels by their digest. Files that are there already are
 /// kept, so an interrupted fetch goes on where it stopped, and a job that is still rendering can be fetched
