@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,6 +95,17 @@ impl Farm {
         self.workers[number] = Some(self.spawn(&mut command, &format!("worker-{number}.log")));
     }
 
+    /// Starts a gateway that ends when it is dropped.
+    pub fn start_gateway(&self) -> Gateway {
+        let port = free_port();
+        let mut command = self.command();
+        command.args(["gateway", "--http", &format!("127.0.0.1:{port}")]);
+        let gateway = Gateway { port, process: Some(self.spawn(&mut command, "gateway.log")) };
+        let listens = || TcpStream::connect(("127.0.0.1", port)).ok().map(|_| ());
+        self.until("the gateway listens", listens);
+        gateway
+    }
+
     /// `kill -9` for the coordinator; its private database goes with it.
     pub fn kill_coordinator(&mut self) {
         kill(self.coordinator.get_mut());
@@ -168,7 +179,8 @@ impl Farm {
         names.iter().filter_map(|name| read(name).ok()).collect()
     }
 
-    fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    /// Looks again and again until there is something; fails when the coordinator ends or patience does.
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = look() {
@@ -194,6 +206,19 @@ impl Farm {
             .expect("a log file");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         command.spawn().expect("the executable starts")
+    }
+}
+
+/// A gateway of a farm.
+pub struct Gateway {
+    /// Where it listens on loopback.
+    pub port: u16,
+    process: Option<Child>,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        kill(&mut self.process);
     }
 }
 

@@ -2,6 +2,7 @@
 //! can be killed, and looking at pictures.
 
 pub mod farm;
+pub mod http;
 pub mod look;
 pub mod program;
 

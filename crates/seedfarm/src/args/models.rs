@@ -74,12 +74,17 @@ impl ModelArgs {
         Err(Failure::usage("NO_MODEL", message).into())
     }
 
-    /// Every model, with its files digested; at least one.
+    /// Every model, with its files digested; at least one. A copy of one that was found before, with the
+    /// same name and weights, is left out.
     ///
     /// # Errors
     /// If a model cannot be read, or there is none.
     pub fn load(&self) -> Result<Vec<LocalModel>> {
-        self.existing_folders()?.into_iter().map(local_model).collect()
+        let found = self.existing_folders()?.into_iter().map(local_model);
+        let mut models: Vec<LocalModel> = found.collect::<Result<_>>()?;
+        let mut seen = std::collections::BTreeSet::new();
+        models.retain(|model| seen.insert((model.manifest.name.clone(), model.manifest.digest())));
+        Ok(models)
     }
 
     fn named(&self) -> Vec<PathBuf> {
@@ -171,6 +176,29 @@ mod tests {
         let args = ModelArgs { folders: vec![folder.path().to_owned(), folder.path().join("a")] };
         let found = args.model_folders().unwrap();
         assert_eq!(found, vec![folder.path().join("a"), folder.path().join("b")]);
+    }
+
+    #[test]
+    fn a_copy_of_a_model_in_a_second_folder_is_not_a_second_model() {
+        let (source, copy) = (Path::new(SOURCE_TREE).join("emoji-starter"), tempfile::tempdir().unwrap());
+        copy_folder(&source, copy.path());
+        let args = ModelArgs { folders: vec![source.clone(), copy.path().to_owned()] };
+        let found: Vec<PathBuf> = args.load().unwrap().into_iter().map(|model| model.folder).collect();
+        assert_eq!(found, vec![source]);
+        assert_eq!(choose(&args, None).unwrap().manifest.name, "emoji-starter");
+    }
+
+    fn copy_folder(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy_folder(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
     }
 
     #[test]
