@@ -91,7 +91,7 @@ impl Farm {
         let token = std::fs::read_to_string(self.dir().join("data/worker.token"))
             .expect("the coordinator made a token");
         command.env("SEEDFARM_DATA_DIR", folder).env("SEEDFARM_TOKEN", token.trim());
-        command.args(["worker", "--threads", "1", "--name", &format!("worker {number}")]);
+        command.args(["worker", "--threads", "1", "--previews", "--name", &format!("worker {number}")]);
         self.workers[number] = Some(self.spawn(&mut command, &format!("worker-{number}.log")));
     }
 

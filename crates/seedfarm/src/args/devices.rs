@@ -24,4 +24,8 @@ pub struct DeviceArgs {
     /// Most images in one batch; pixels do not depend on it. Without it, 1 on a processor, 4 on a GPU
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub batch: Option<u32>,
+
+    /// Send small pictures of images in the making, for 'watch --previews'; each costs a decoder's pass
+    #[arg(long, env = "SEEDFARM_PREVIEWS", hide_env_values = true)]
+    pub previews: bool,
 }

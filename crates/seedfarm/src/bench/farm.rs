@@ -8,7 +8,7 @@ use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
 use seedfarm_core::{ModelManifest, NoiseSource, Numerics, Recipe, SeedPolicy};
 use seedfarm_engine::{DeviceSpec, Model, Unobserved};
-use seedfarm_proto::convert;
+use seedfarm_proto::{convert, v1};
 use seedfarm_runtime::secret;
 use serde::Serialize;
 
@@ -99,7 +99,12 @@ pub async fn run(args: FarmArgs, output: Output) -> Result<Exit> {
     let model = Model::load(&local.folder, &args.device, args.numerics, args.threads)?;
     let scratch = Scratch::new()?;
     let setup = setup(&scratch, args.pg_bin.clone(), vec![local.manifest.clone()]);
-    let devices = DeviceArgs { devices: vec![args.device], threads: args.threads, batch: Some(args.batch) };
+    let devices = DeviceArgs {
+        devices: vec![args.device],
+        threads: args.threads,
+        batch: Some(args.batch),
+        previews: false,
+    };
     let folders = ModelArgs { folders: vec![local.folder.clone()] };
     let farm = LocalFarm::start(setup, &folders, &devices).await?;
     let measured = rounds(&args, &local.manifest, model, &farm, output).await;
@@ -184,7 +189,8 @@ async fn through_farm(farm: &Farm, manifest: &ModelManifest, spec: &JobSpec) -> 
     let key = format!("bench-{}", secret::random_hex(16)?);
     let request = convert::submission(spec.clone(), manifest.digest().to_string(), key);
     let job = submit::send(farm, request).await?.job.context("the coordinator's answer lacks the job")?;
-    let job = follow::job(farm, &job.id, |_| ()).await?;
+    let request = v1::WatchJobRequest { job_id: job.id, previews: false };
+    let job = follow::job(farm, &request, |_| ()).await?;
     if job.done != job.total {
         let message = format!("{} of {} images were rendered: the log says why", job.done, job.total);
         return Err(Failure::failed("INCOMPLETE", message).into());

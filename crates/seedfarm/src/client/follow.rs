@@ -17,15 +17,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause before another try.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Follows a job until nothing more will happen to it; `seen` is told of every change.
+/// Follows a job until nothing more will happen to it; `seen` is told of every change, and of previews
+/// where `request` asks for them.
 ///
 /// # Errors
 /// If there is no such job, or the coordinator stays away for three minutes.
-pub async fn job(farm: &Farm, job_id: &str, mut seen: impl FnMut(&v1::WatchJobResponse)) -> Result<v1::Job> {
-    let open = || async {
-        let request = v1::WatchJobRequest { job_id: job_id.to_owned(), previews: false };
-        farm.jobs().watch_job(request).await.map(tonic::Response::into_inner)
-    };
+pub async fn job(
+    farm: &Farm,
+    request: &v1::WatchJobRequest,
+    mut seen: impl FnMut(&v1::WatchJobResponse),
+) -> Result<v1::Job> {
+    let open = || async { farm.jobs().watch_job(request.clone()).await.map(tonic::Response::into_inner) };
     last(open, |event| {
         seen(event);
         event.job.clone().filter(is_final)

@@ -157,7 +157,7 @@ async fn make(local: &LocalFarm, model: &LocalModel, out: &Path, output: Output)
     cancel_leftovers(&farm).await?;
     let job = submit_prompts(&farm, model).await?;
     output.note(&format!("submitted {} with {} images", job.id, job.total));
-    let job = watch::with_progress(&farm, &job.id, output).await?;
+    let job = watch::with_progress(&farm, &job.id, None, output).await?;
     let fetched = fetch::with_progress(&farm, &job, out, output).await?;
     let files: Vec<PathBuf> = fetch::present(&fetched).map(|one| one.path.clone()).collect();
     let sheet = out.join("contact-sheet.png");

@@ -106,7 +106,7 @@ pub async fn run(args: SubmitArgs, output: Output) -> Result<Exit> {
     let job = response.job.context("the coordinator's answer lacks the job")?;
     if args.watch {
         output.note(&format!("{} submitted, {} images", job.id, job.total));
-        return watch::follow(&farm, &job.id, output).await;
+        return watch::follow(&farm, &job.id, None, output).await;
     }
     let document = json!({ "job": json::job(&job), "repeated": response.repeated });
     output.result(&document, || job.id.clone())?;

@@ -1,6 +1,8 @@
 //! `watch`: a job's progress until it is over.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_proto::{json, v1};
 use serde_json::json;
@@ -22,6 +24,10 @@ pub struct WatchArgs {
     #[arg(value_name = "JOB")]
     pub job: String,
 
+    /// Keep pictures of images in the making in DIR, as <index>.png; workers make them with --previews
+    #[arg(long, value_name = "DIR")]
+    pub previews: Option<PathBuf>,
+
     #[command(flatten)]
     pub client: ClientArgs,
 }
@@ -32,27 +38,40 @@ pub struct WatchArgs {
 /// If there is no such job, or the coordinator stays away.
 pub async fn run(args: WatchArgs, output: Output) -> Result<Exit> {
     let farm = Farm::connect(&args.client).await?;
-    follow(&farm, &args.job, output).await
+    follow(&farm, &args.job, args.previews.as_deref(), output).await
 }
 
 /// Shows a job's progress until it is over, and then what became of it.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn follow(farm: &Farm, job_id: &str, output: Output) -> Result<Exit> {
-    let job = with_progress(farm, job_id, output).await?;
+pub async fn follow(farm: &Farm, job_id: &str, previews: Option<&Path>, output: Output) -> Result<Exit> {
+    let job = with_progress(farm, job_id, previews, output).await?;
     let document = json!({ "job": json::job(&job) });
     output.result(&document, || verdict(&job))?;
     Ok(exit(&job))
 }
 
-/// Shows a job's progress until it is over.
+/// Shows a job's progress until it is over; `previews` is a folder for pictures of images in the making.
 ///
 /// # Errors
-/// As [`run`].
-pub async fn with_progress(farm: &Farm, job_id: &str, output: Output) -> Result<v1::Job> {
+/// As [`run`], and if the folder cannot be made.
+pub async fn with_progress(
+    farm: &Farm,
+    job_id: &str,
+    previews: Option<&Path>,
+    output: Output,
+) -> Result<v1::Job> {
+    if let Some(folder) = previews {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    }
+    let request = v1::WatchJobRequest { job_id: job_id.to_owned(), previews: previews.is_some() };
     let mut progress: Option<Progress> = None;
-    let job = follow::job(farm, job_id, |event| {
+    let job = follow::job(farm, &request, |event| {
+        if let (Some(folder), Some(preview)) = (previews, &event.preview) {
+            keep(folder, preview);
+        }
         if let Some(job) = &event.job {
             let progress = progress.get_or_insert_with(|| Progress::new(output, label(job), job.total));
             progress.set(job.done + job.failed, &message(job, event));
@@ -63,6 +82,14 @@ pub async fn with_progress(farm: &Farm, job_id: &str, output: Output) -> Result<
         progress.finish(job.done + job.failed, &verdict(&job));
     }
     Ok(job)
+}
+
+/// A preview that cannot be kept is worth a word, and no end of the watch.
+fn keep(folder: &Path, preview: &v1::Preview) {
+    let path = folder.join(format!("{}.png", preview.index));
+    if let Err(error) = std::fs::write(&path, &preview.png) {
+        tracing::warn!(path = %path.display(), %error, "a preview cannot be kept");
+    }
 }
 
 fn message(job: &v1::Job, event: &v1::WatchJobResponse) -> String {

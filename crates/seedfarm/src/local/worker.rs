@@ -35,6 +35,7 @@ impl Setup {
             devices: devices.devices.clone(),
             threads: devices.threads,
             batch: devices.batch.map(|batch| batch as usize),
+            previews: devices.previews,
             ..WorkerConfig::new(endpoint, self.token, self.name, self.data_dir)
         })
     }
