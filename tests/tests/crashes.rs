@@ -1,5 +1,7 @@
 //! Processes are killed with `kill -9`; every image is made once, with the pixels of an undisturbed run.
 
+#![expect(clippy::unwrap_used, reason = "a test panics when something is not as it should be")]
+
 use std::collections::BTreeMap;
 
 use seedfarm_tests::{Farm, look, program};

@@ -1,5 +1,7 @@
 //! An image is rendered again from its id, and from its file alone on another farm.
 
+#![expect(clippy::unwrap_used, reason = "a test panics when something is not as it should be")]
+
 use std::path::{Path, PathBuf};
 
 use seedfarm_core::{ComponentDigest, Recipe};
