@@ -1,7 +1,7 @@
 //! Every SQL statement, the private PostgreSQL cluster, and the progress bus.
 //!
 //! One file a noun; every statement opens with the name of the function it stands in. [`Store`] holds
-//! the connections. What changes the farm's work goes through four lanes ([`reign`]); all else is single
+//! the connections. What changes the farm's work goes through four lanes (`reign`); all else is single
 //! statements. Decisions are core's; the guard of each is repeated here in SQL.
 
 mod aftermath;

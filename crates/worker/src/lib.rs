@@ -3,10 +3,10 @@
 //! [`run`] finds this machine's devices and models and serves a coordinator until told to stop;
 //! [`serve`] does the same with devices that the caller made, whatever they render with.
 //!
-//! How an image travels: the coordinator grants a [`lease`]; the device's render thread ([`device`])
-//! renders it while the next lease waits; its store thread ([`storing`]) writes each picture file into the
-//! [`outbox`]; [`upload`] sends the files, and [`node`], which alone knows the state of every lease, sends
-//! the completion and forgets the lease when the coordinator has stored it. [`link`] keeps the stream up.
+//! How an image travels: the coordinator grants a `lease`; the device's render thread (`device`)
+//! renders it while the next lease waits; its store thread (`storing`) writes each picture file into the
+//! `outbox`; `upload` sends the files, and `node`, which alone knows the state of every lease, sends
+//! the completion and forgets the lease when the coordinator has stored it. `link` keeps the stream up.
 //!
 //! Nothing here decides whose result counts: the fence of a lease does, at the coordinator.
 

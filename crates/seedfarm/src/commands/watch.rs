@@ -24,7 +24,7 @@ pub struct WatchArgs {
     #[arg(value_name = "JOB")]
     pub job: String,
 
-    /// Keep pictures of images in the making in DIR, as <index>.png; workers make them with --previews
+    /// Keep pictures of images in the making in DIR, named by index; workers make them with --previews
     #[arg(long, value_name = "DIR")]
     pub previews: Option<PathBuf>,
 
