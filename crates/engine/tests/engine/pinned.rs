@@ -8,7 +8,8 @@ use seedfarm_numerics::Isa;
 use crate::support::{emoji_starter, recipe, sampled};
 
 /// Made by this test on x86-64 with AVX-512. The pictures themselves are held against diffusers in
-/// `parity`; these digests say that not one bit differs on other processors, or later.
+/// `parity`; these digests, which are our own, only say that the kernels of one processor agree and that nothing
+/// moved since.
 const PINNED: [(Sampler, f64, &str); 3] = [
     (Sampler::Ddim, 3.0, "9571ab88143dd331142acee99ff8eb6af4154c779cca63052f6706e3c1cd9bbb"),
     (Sampler::Euler, 1.0, "f1b515b6ff437674547b67dcc9b2cebd4c6cb94bdf60e71e202d1eccaa0b66b6"),
