@@ -2,9 +2,9 @@
 //! shapes of Stable Diffusion 1.5.
 //!
 //! `cargo run --release -p seedfarm-numerics --example peak [-- THREADS [ISA]]`, with ISA one of
-//! `portable`, `avx2` and `avx512`. Prints GFLOP/s and the share of the peak, which is one thread's times
-//! THREADS, and says `below` where a matrix product or a 3x3 convolution stays under 70 %. Times are by the
-//! clock on the wall: on a machine that does other work too they say little.
+//! `portable`, `neon`, `avx2` and `avx512`. Prints GFLOP/s and the share of the peak, which is one
+//! thread's times THREADS, and says `below` where a matrix product or a 3x3 convolution stays under
+//! 70 %. Times are by the clock on the wall: on a machine that does other work too they say little.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -28,7 +28,7 @@ fn main() -> Result<(), Failure> {
         Some(name) => Isa::ALL
             .into_iter()
             .find(|isa| isa.to_string() == *name)
-            .ok_or_else(|| format!("no instruction set {name}; try portable, avx2 or avx512"))?,
+            .ok_or_else(|| format!("no instruction set {name}; try portable, neon, avx2 or avx512"))?,
     };
     Isa::force(Some(isa))?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;

@@ -10,8 +10,10 @@ use crate::simd::{Portable, Simd};
 /// A family of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
-    /// Plain Rust that the compiler vectorises as it can: arm64, and x86-64 without AVX2.
+    /// Plain Rust that the compiler vectorises as it can: x86-64 without AVX2, and other processors.
     Portable,
+    /// arm64, all of which has NEON.
+    Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512 F.
@@ -22,6 +24,7 @@ impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Portable => "portable",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         })
@@ -37,13 +40,14 @@ thread_local! {
 
 impl Isa {
     /// Every family, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
     /// Whether this CPU can run it.
     #[must_use]
     pub fn is_supported(self) -> bool {
         match self {
             Self::Portable => true,
+            Self::Neon => cfg!(target_arch = "aarch64"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
@@ -129,6 +133,10 @@ impl Isa {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             Self::Portable => kernel.run(Portable),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => kernel.run(crate::simd::Neon),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => unreachable!("is_supported refuses it here"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => crate::simd::run_avx2(kernel),
             #[cfg(target_arch = "x86_64")]

@@ -4,10 +4,14 @@
 //! depend on the width. A value of [`Simd`] is a token: it exists only where the CPU has the
 //! instructions, which makes its methods safe.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub(crate) use portable::{Portable, Scalar};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{run_avx2, run_avx512};

@@ -165,7 +165,7 @@ fn features() -> Vec<(&'static str, bool)> {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn features() -> Vec<(&'static str, bool)> {
-    vec![(std::env::consts::ARCH, true)]
+    vec![("NEON", cfg!(target_arch = "aarch64"))]
 }
 
 fn cuda() -> Check {
