@@ -1,11 +1,11 @@
-//! Operations on each element alone. All write to `out`, which is as long as the input.
+//! Operations on each element alone, and resizing. All write to `out`.
 
 use rayon::prelude::*;
 
 use crate::check;
 use crate::elementwise::{
     Add, CHUNK, Gelu, GeluTanh, Map, MapSlice, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu, TimesGelu,
-    Zip, ZipSlice, map, zip,
+    Zip, ZipSlice, bilinear, map, zip,
 };
 use crate::error::Result;
 use crate::isa::Isa;
@@ -145,5 +145,23 @@ pub fn upsample_nearest_2x(x: &[f32], planes: usize, h: usize, w: usize, out: &m
             second.copy_from_slice(first);
         }
     });
+    Ok(())
+}
+
+/// `x` `[planes, h, w]` resized to `out` `[planes, out_h, out_w]`, larger or smaller, by mixing the
+/// four nearest pixels: PyTorch's `interpolate` in the mode `bilinear` with `align_corners=False`.
+///
+/// # Errors
+/// Where a slice does not match its shape, or a dimension is zero.
+pub fn upsample_bilinear(
+    x: &[f32],
+    planes: usize,
+    (h, w): (usize, usize),
+    (out_h, out_w): (usize, usize),
+    out: &mut [f32],
+) -> Result<()> {
+    check::length("the input", x, &[planes, h, w])?;
+    check::length("the output", out, &[planes, out_h, out_w])?;
+    bilinear(x, (h, w), (out_h, out_w), out);
     Ok(())
 }

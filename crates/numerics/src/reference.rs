@@ -195,3 +195,42 @@ pub fn gelu_tanh(x: f32) -> f32 {
 pub fn quick_gelu(x: f32) -> f32 {
     x / (1.0 + math::exp(-1.702 * x))
 }
+
+/// Where a row or column of a resized picture lies between two of its source.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Between {
+    /// The one at or before it.
+    pub first: usize,
+    /// The next one, or the last again.
+    pub second: usize,
+    /// How much of `second` is in it, from 0 to 1; the rest is of `first`.
+    pub weight: f32,
+}
+
+/// The place of number `index` of `target` rows or columns among `source` ones. Centres are
+/// aligned: it lies at `(index + 1/2) * source / target - 1/2`, not below 0, here counted in
+/// integers of `1 / (2 target)`.
+#[must_use]
+pub fn between(index: usize, source: usize, target: usize) -> Between {
+    let wide = |n: usize| n as u128;
+    let unit = 2 * wide(target);
+    let place = ((2 * wide(index) + 1) * wide(source)).saturating_sub(wide(target));
+    let first = (place / unit) as usize;
+    let weight = (place % unit) as f32 / unit as f32;
+    Between { first, second: (first + 1).min(source - 1), weight }
+}
+
+/// Bilinear resizing of planes of `h` x `w` to `out_h` x `out_w`: along the row first, in the
+/// upper row and the lower, and then between the two.
+pub fn upsample_bilinear(x: &[f32], (h, w): (usize, usize), (out_h, out_w): (usize, usize), out: &mut [f32]) {
+    let mix = |a: f32, b: f32, weight: f32| weight.mul_add(b, (1.0 - weight) * a);
+    for (index, out) in out.iter_mut().enumerate() {
+        let (plane, y, x_at) = (index / (out_h * out_w), index / out_w % out_h, index % out_w);
+        let (row, column) = (between(y, h, out_h), between(x_at, w, out_w));
+        let along = |y: usize| {
+            let line = &x[(plane * h + y) * w..][..w];
+            mix(line[column.first], line[column.second], column.weight)
+        };
+        *out = mix(along(row.first), along(row.second), row.weight);
+    }
+}

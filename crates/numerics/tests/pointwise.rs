@@ -100,6 +100,29 @@ proptest! {
             assert_same(&out, &enlarged, case);
         });
     }
+
+    #[test]
+    fn bilinear_upsampling_is_the_definition(
+        planes in 1usize..5, size in (1usize..30, 1usize..30), to in (1usize..150, 1usize..150),
+        seed: u64, values in values(),
+    ) {
+        let x = numbers(seed, planes * size.0 * size.1, values);
+        let mut expected = vec![0.0; planes * to.0 * to.1];
+        reference::upsample_bilinear(&x, size, to, &mut expected);
+        everywhere(|case| {
+            let mut out = vec![0.0; expected.len()];
+            pointwise::upsample_bilinear(&x, planes, size, to, &mut out).unwrap();
+            assert_same(&out, &expected, case);
+        });
+    }
+}
+
+#[test]
+fn a_picture_resized_to_its_own_size_stays_as_it_is() {
+    let x = numbers(9, 3 * 37 * 53, Values::Normal);
+    let mut out = vec![0.0; x.len()];
+    pointwise::upsample_bilinear(&x, 3, (37, 53), (37, 53), &mut out).unwrap();
+    assert_same(&out, &x, "the same size");
 }
 
 #[test]

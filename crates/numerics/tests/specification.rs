@@ -107,6 +107,14 @@ fn functions_follow_the_specification() {
 }
 
 #[test]
+fn upsampling_follows_the_specification() {
+    let x = numbers(29, 2 * 5 * 7);
+    for (name, to) in [("bilinear", (13, 16)), ("bilinear_down", (3, 4))] {
+        check(name, 2 * to.0 * to.1, |out| pointwise::upsample_bilinear(&x, 2, (5, 7), to, out));
+    }
+}
+
+#[test]
 fn waves_follow_the_specification() {
     let base = numbers(28, 200);
     let scales = [0.01, 1.0, 300.0, 1e20, 1e37];

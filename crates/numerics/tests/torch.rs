@@ -31,9 +31,14 @@ fn for_each(name: &str, count: usize, check: impl Fn(&Case)) {
 /// As numpy's allclose: within 1e-5 absolute and relative.
 #[track_caller]
 fn assert_close(ours: &[f32], expected: &[f32]) {
+    assert_within(1e-5, ours, expected);
+}
+
+#[track_caller]
+fn assert_within(limit: f32, ours: &[f32], expected: &[f32]) {
     assert_eq!(ours.len(), expected.len());
     for (i, (a, b)) in ours.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= 1e-5 + 1e-5 * b.abs(), "element {i} is {a}, PyTorch has {b}");
+        assert!((a - b).abs() <= limit + limit * b.abs(), "element {i} is {a}, PyTorch has {b}");
     }
 }
 
@@ -145,5 +150,15 @@ fn upsampling_agrees_with_pytorch() {
         let mut out = vec![0.0; case.tensors[1].len()];
         pointwise::upsample_nearest_2x(&case.tensors[0], planes, h, w, &mut out).unwrap();
         assert_eq!(out, case.tensors[1]);
+    });
+}
+
+#[test]
+fn bilinear_upsampling_agrees_with_pytorch() {
+    for_each("bilinear", 3, |case| {
+        let &[planes, h, w, out_h, out_w] = case.integers.as_slice() else { panic!("five integers") };
+        let mut out = vec![0.0; case.tensors[1].len()];
+        pointwise::upsample_bilinear(&case.tensors[0], planes, (h, w), (out_h, out_w), &mut out).unwrap();
+        assert_within(1e-6, &out, &case.tensors[1]);
     });
 }

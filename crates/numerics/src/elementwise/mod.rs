@@ -1,8 +1,10 @@
 //! Running a function of one or two elements over slices, in vectors and threads.
 
+mod bilinear;
 mod functions;
 mod reduce;
 
+pub(crate) use bilinear::bilinear;
 pub(crate) use functions::{
     Add, Affine, Gelu, GeluTanh, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu, TimesGelu,
 };

@@ -225,6 +225,23 @@ def gelu(x):
     return (F(0.5) * x) * (F(1) + erf(x * F(0.70710677)))
 
 
+def places(source, target):
+    """First and second index, and the weight of the second."""
+    place = [max((2 * i + 1) * source - target, 0) for i in range(target)]
+    first = [p // (2 * target) for p in place]
+    second = [min(i + 1, source - 1) for i in first]
+    return first, second, F([p % (2 * target) for p in place]) / F(2 * target)
+
+
+def bilinear(x, height, width):
+    y0, y1, lower = places(x.shape[1], height)
+    x0, x1, right = places(x.shape[2], width)
+    lower = lower[:, None]
+    upper, left = F(1) - lower, F(1) - right
+    rows = fma(right, x[:, :, x1], left * x[:, :, x0])
+    return fma(lower, rows[:, y1], upper * rows[:, y0])
+
+
 def show(name, values):
     values = np.asarray(values)
     assert values.dtype == F, values.dtype
@@ -259,3 +276,5 @@ show("geglu", numbers(26, 90) * gelu(numbers(27, 90)))
 angles = np.concatenate([numbers(28, 200) * F(s) for s in (0.01, 1, 300, 1e20, 1e37)])
 show("sin", np.array([quarter_wave(a, 0) for a in angles]))
 show("cos", np.array([quarter_wave(a, 1) for a in angles]))
+show("bilinear", bilinear(numbers(29, 2, 5, 7), 13, 16))
+show("bilinear_down", bilinear(numbers(29, 2, 5, 7), 3, 4))

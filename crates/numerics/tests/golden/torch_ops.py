@@ -1,4 +1,5 @@
-"""Golden results of PyTorch for small operations, compared within 1e-5 by `tests/torch.rs`.
+"""Golden results of PyTorch for small operations, compared within 1e-5 (bilinear: 1e-6) by
+`tests/torch.rs`.
 
     pip install torch==2.15.0 numpy==2.4.6
     python crates/numerics/tests/golden/torch_ops.py crates/numerics/tests/golden/torch_ops.txt
@@ -82,6 +83,12 @@ emit("geglu", [5, 12], x, value * F.gelu(gate))
 # planes, h, w: x, result
 x = draw(2, 3, 4)
 emit("upsample", [2, 3, 4], x, F.interpolate(x[None], scale_factor=2.0, mode="nearest"))
+
+# planes, h, w, result's h, result's w: x, result
+for planes, h, w, out_h, out_w in [(2, 3, 4, 6, 8), (1, 5, 7, 13, 16), (1, 9, 8, 4, 3)]:
+    x = draw(planes, h, w)
+    result = F.interpolate(x[None], size=(out_h, out_w), mode="bilinear", align_corners=False)
+    emit("bilinear", [planes, h, w, out_h, out_w], x, result)
 
 with open(sys.argv[1], "w", encoding="ascii") as file:
     file.write("\n".join(lines) + "\n")
