@@ -7,6 +7,8 @@
 mod fast;
 mod layers;
 mod strict;
+#[cfg(test)]
+mod tests;
 
 use candle_core::{Device, Tensor};
 use seedfarm_core::Numerics;

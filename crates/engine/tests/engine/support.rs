@@ -1,9 +1,13 @@
 //! What the engine's tests share: the built-in model, recipes for it, and comparisons.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use seedfarm_core::recipe::RECIPE_VERSION;
-use seedfarm_core::{ModelManifest, NoiseSource, Numerics, PromptSyntax, Recipe, RecipeTemplate, Sampler};
+use seedfarm_core::{
+    ModelManifest, NoiseSource, Numerics, PixelDigest, PromptSyntax, Recipe, RecipeTemplate, Sampler,
+};
+use seedfarm_engine::{Model, Progress};
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -47,4 +51,24 @@ pub fn sampled(mut recipe: Recipe, sampler: Sampler, steps: u32) -> Recipe {
 /// The folder of one of the two random models.
 pub fn tiny(name: &str) -> PathBuf {
     repository().join("tests/parity/models").join(name)
+}
+
+/// Pixels, and the bits of the latents that they were rounded from, which tell more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Traces {
+    pub pixels: PixelDigest,
+    pub latents: Vec<u32>,
+}
+
+/// Renders the recipes in one call.
+pub fn traces(model: &Model, recipes: &[Recipe]) -> Vec<Traces> {
+    let mut latents = Vec::new();
+    let mut keep = |progress: &Progress<'_>| {
+        let bits = |image: usize| progress.latents(image).iter().map(|value| value.to_bits()).collect();
+        latents = (0..progress.images).map(bits).collect::<Vec<Vec<u32>>>();
+        ControlFlow::Continue(())
+    };
+    let images = model.render(recipes, &mut keep).expect("the recipes render");
+    let pixels = images.iter().map(|image| image.pixel_digest());
+    pixels.zip(latents).map(|(pixels, latents)| Traces { pixels, latents }).collect()
 }
