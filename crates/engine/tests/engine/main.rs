@@ -1,9 +1,9 @@
 //! The engine as its callers see it: real weights, real pictures.
 
+mod golden;
 mod hostile;
 mod invariance;
 mod parity;
 mod pictures;
-mod pinned;
 mod requests;
 mod support;

@@ -1,0 +1,232 @@
+"""The networks of docs/DETERMINISM.md in numpy, with no code of the engine.
+
+A model's folder is read by hand: a safetensors file is the length of a JSON header, the header, and the numbers.
+"""
+
+import json
+import math
+import pathlib
+import struct
+import sys
+
+import numpy as np
+
+from noise import narrow
+
+HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent.parent / "crates/numerics/tests/golden"))
+from strict import (  # noqa: E402
+    D, F, attention, conv, geglu, gelu, group_norm, layer_norm, linear, quick_gelu, silu, upsample,
+)
+
+MODELS = HERE / "models"
+TOKENS = json.loads((HERE / "golden/tokens.json").read_text())
+
+
+class Part:
+    """A place in the tree of weights, as in `down_blocks.0.resnets.1`."""
+
+    def __init__(self, tensors, path=()):
+        self.tensors, self.path = tensors, path
+
+    def at(self, *names):
+        return Part(self.tensors, self.path + names)
+
+    def __contains__(self, name):
+        path = ".".join(map(str, (*self.path, name)))
+        return any(f"{key}.".startswith(f"{path}.") for key in self.tensors)
+
+    def __getitem__(self, name):
+        return self.tensors[".".join(map(str, (*self.path, name)))]
+
+    def list(self, name):
+        """The numbered parts below a name, from 0; none where there is no such name."""
+        parts = self.at(name)
+        count = 0
+        while count in parts:
+            count += 1
+        return [parts.at(index) for index in range(count)]
+
+
+def widen(dtype, raw):
+    if dtype == "BF16":
+        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(F)
+    return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4"}[dtype]).astype(F)
+
+
+def load(file):
+    """A safetensors file: the length of a JSON header, the header, the numbers."""
+    raw = file.read_bytes()
+    start = 8 + struct.unpack("<Q", raw[:8])[0]
+    tensors = {}
+    for name, entry in json.loads(raw[8:start]).items():
+        if name != "__metadata__":
+            first, last = (start + offset for offset in entry["data_offsets"])
+            tensors[name] = widen(entry["dtype"], raw[first:last]).reshape(entry["shape"])
+    return Part(tensors)
+
+
+class Model:
+    def __init__(self, name):
+        folder = MODELS / name
+        part = lambda kind, file: (
+            json.loads((folder / kind / "config.json").read_text()), load(folder / kind / f"{file}.safetensors")
+        )
+        self.name = name
+        self.text = part("text_encoder", "model")
+        self.unet = part("unet", "diffusion_pytorch_model")
+        self.vae = part("vae", "diffusion_pytorch_model")
+
+    def ids(self, prompt):
+        return TOKENS["ids"][self.name][TOKENS["prompts"].index(prompt)]
+
+
+def linear_layer(part, x):
+    weight = part["weight"]
+    return linear(x, weight.reshape(weight.shape[:2]), part["bias"] if "bias" in part else None)
+
+
+def conv_layer(part, x, stride=1):
+    weight = part["weight"]
+    padding = weight.shape[-1] // 2
+    return conv(x, weight, part["bias"], stride, *[padding] * 4)
+
+
+def group_norm_layer(part, x, groups, epsilon):
+    flat = group_norm(x.reshape(*x.shape[:2], -1), groups, part["weight"], part["bias"], epsilon)
+    return flat.reshape(x.shape)
+
+
+def layer_norm_layer(part, x, epsilon):
+    return layer_norm(x, part["weight"], part["bias"], epsilon)
+
+
+def attend(q, k, v, heads, causal=False):
+    width = q.shape[-1] // heads
+    return attention(q, k, v, heads, F(1 / math.sqrt(width)), causal)
+
+
+def to_rows(x):
+    return x.reshape(*x.shape[:2], -1).swapaxes(1, 2)
+
+
+def to_planes(rows, like):
+    return rows.swapaxes(1, 2).reshape(like.shape)
+
+
+def residual(part, x, groups, epsilon, time=None):
+    h = conv_layer(part.at("conv1"), silu(group_norm_layer(part.at("norm1"), x, groups, epsilon)))
+    if time is not None:
+        h = h + linear_layer(part.at("time_emb_proj"), time)[:, :, None, None]
+    h = conv_layer(part.at("conv2"), silu(group_norm_layer(part.at("norm2"), h, groups, epsilon)))
+    return (conv_layer(part.at("conv_shortcut"), x) if "conv_shortcut" in part else x) + h
+
+
+def encode(model, prompt):
+    config, part = model.text
+    heads, epsilon = config["num_attention_heads"], config["layer_norm_eps"]
+    activate = {"gelu": gelu, "quick_gelu": quick_gelu}[config["hidden_act"]]
+    embeddings = part.at("embeddings")
+    h = embeddings["token_embedding.weight"][model.ids(prompt)] + embeddings["position_embedding.weight"]
+    h = h[None]
+    for layer in part.list("encoder.layers"):
+        n = layer_norm_layer(layer.at("layer_norm1"), h, epsilon)
+        own = layer.at("self_attn")
+        q, k, v = (linear_layer(own.at(f"{kind}_proj"), n) for kind in "qkv")
+        h = h + linear_layer(own.at("out_proj"), attend(q, k, v, heads, causal=True))
+        n = layer_norm_layer(layer.at("layer_norm2"), h, epsilon)
+        h = h + linear_layer(layer.at("mlp.fc2"), activate(linear_layer(layer.at("mlp.fc1"), n)))
+    return layer_norm_layer(part.at("final_layer_norm"), h, epsilon)
+
+
+def time_embedding(config, part, timestep):
+    width = config["block_out_channels"][0]
+    half = width // 2
+    i = np.arange(half).astype(F)
+    spread = F(D(half) - D(config["freq_shift"]))
+    angle = F(timestep) * narrow(np.exp((F(-9.2103405) * i / spread).astype(D)))
+    sines, cosines = narrow(np.sin(angle.astype(D))), narrow(np.cos(angle.astype(D)))
+    row = [cosines, sines] if config["flip_sin_to_cos"] else [sines, cosines]
+    row = np.concatenate([*row, np.zeros(width % 2, F)])[None]
+    return silu(linear_layer(part.at("linear_2"), silu(linear_layer(part.at("linear_1"), row))))
+
+
+def cross_attention(part, x, source, heads):
+    q = linear_layer(part.at("to_q"), x)
+    k, v = (linear_layer(part.at(name), source) for name in ("to_k", "to_v"))
+    return linear_layer(part.at("to_out.0"), attend(q, k, v, heads))
+
+
+def transformer(part, x, text, heads, groups):
+    h = linear_layer(part.at("proj_in"), to_rows(group_norm_layer(part.at("norm"), x, groups, 1e-6)))
+    for block in part.list("transformer_blocks"):
+        n = layer_norm_layer(block.at("norm1"), h, 1e-5)
+        h = h + cross_attention(block.at("attn1"), n, n, heads)
+        h = h + cross_attention(block.at("attn2"), layer_norm_layer(block.at("norm2"), h, 1e-5), text, heads)
+        n = layer_norm_layer(block.at("norm3"), h, 1e-5)
+        h = h + linear_layer(block.at("ff.net.2"), geglu(linear_layer(block.at("ff.net.0.proj"), n)))
+    return to_planes(linear_layer(part.at("proj_out"), h), x) + x
+
+
+def predict(model, x, timestep, texts):
+    """One call of the UNet, with one text for each of x."""
+    config, part = model.unet
+    groups, epsilon, blocks = config["norm_num_groups"], config["norm_eps"], len(config["block_out_channels"])
+    heads = config["num_attention_heads"] or config["attention_head_dim"]
+    heads = heads if isinstance(heads, list) else [heads] * blocks
+    time = time_embedding(config, part.at("time_embedding"), timestep)
+    layer = lambda part, x: residual(part, x, groups, epsilon, time)
+
+    h = conv_layer(part.at("conv_in"), x)
+    kept = [h]
+    for level, block in enumerate(part.list("down_blocks")):
+        transformers = block.list("attentions")
+        for index, resnet in enumerate(block.list("resnets")):
+            h = layer(resnet, h)
+            if transformers:
+                h = transformer(transformers[index], h, texts, heads[level], groups)
+            kept.append(h)
+        if "downsamplers" in block:
+            h = conv_layer(block.at("downsamplers.0.conv"), h, stride=2)
+            kept.append(h)
+
+    middle = part.at("mid_block")
+    h = layer(middle.at("resnets.0"), h)
+    h = transformer(middle.at("attentions.0"), h, texts, heads[-1], groups)
+    h = layer(middle.at("resnets.1"), h)
+
+    for level, block in enumerate(part.list("up_blocks")):
+        transformers = block.list("attentions")
+        for index, resnet in enumerate(block.list("resnets")):
+            h = layer(resnet, np.concatenate([h, kept.pop()], axis=1))
+            if transformers:
+                h = transformer(transformers[index], h, texts, heads[blocks - 1 - level], groups)
+        if "upsamplers" in block:
+            height, width = kept[-1].shape[2:]
+            h = conv_layer(block.at("upsamplers.0.conv"), upsample(h)[:, :, :height, :width])
+    return conv_layer(part.at("conv_out"), silu(group_norm_layer(part.at("conv_norm_out"), h, groups, epsilon)))
+
+
+def decode(model, latents):
+    config, part = model.vae
+    groups, epsilon = config["norm_num_groups"], 1e-6
+    h = (latents / F(config["scaling_factor"]) + F(config["shift_factor"] or 0))[None]
+    if config["use_post_quant_conv"]:
+        h = conv_layer(part.at("post_quant_conv"), h)
+    part = part.at("decoder")
+    h = conv_layer(part.at("conv_in"), h)
+    middle = part.at("mid_block")
+    h = residual(middle.at("resnets.0"), h, groups, epsilon)
+    own = middle.at("attentions.0")
+    n = to_rows(group_norm_layer(own.at("group_norm"), h, groups, epsilon))
+    h = to_planes(cross_attention(own, n, n, 1), h) + h
+    h = residual(middle.at("resnets.1"), h, groups, epsilon)
+    for block in part.list("up_blocks"):
+        for resnet in block.list("resnets"):
+            h = residual(resnet, h, groups, epsilon)
+        if "upsamplers" in block:
+            h = conv_layer(block.at("upsamplers.0.conv"), upsample(h))
+    h = conv_layer(part.at("conv_out"), silu(group_norm_layer(part.at("conv_norm_out"), h, groups, epsilon)))
+    assert np.isfinite(h).all()
+    cut = np.clip(h[0] * F(0.5) + F(0.5), F(0), F(1))
+    return np.rint(cut * F(255)).astype(np.uint8).transpose(1, 2, 0)
