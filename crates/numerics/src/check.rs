@@ -14,6 +14,14 @@ pub(crate) fn elements(what: &'static str, shape: &[usize]) -> Result<usize> {
         .ok_or_else(|| NumericsError::Overflow { what, shape: shape.to_vec() })
 }
 
+/// Refuses a zero.
+pub(crate) fn not_zero(what: &'static str, value: usize) -> Result<()> {
+    match value {
+        0 => Err(NumericsError::ZeroDimension { what, shape: vec![0] }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a slice whose length is not the product of `shape`; gives that product.
 pub(crate) fn length(what: &'static str, slice: &[f32], shape: &[usize]) -> Result<usize> {
     let expected = elements(what, shape)?;

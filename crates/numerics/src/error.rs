@@ -63,6 +63,19 @@ pub enum NumericsError {
         /// The length of the slice.
         actual: usize,
     },
+    /// A matrix inside a strided view is larger than the slice it lies in.
+    #[error(
+        "a matrix of {what} has {elements} elements, more than the slice of {actual} it lies in; only whole \
+         matrices may repeat, by a batch stride of 0"
+    )]
+    Repeated {
+        /// Which argument.
+        what: &'static str,
+        /// Elements of one matrix.
+        elements: usize,
+        /// The length of the slice.
+        actual: usize,
+    },
     /// A causal mask needs as many keys as queries.
     #[error("a causal mask needs as many keys as queries, not {kv_len} keys for {q_len} queries")]
     CausalLengths {

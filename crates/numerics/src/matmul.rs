@@ -5,7 +5,8 @@ use crate::error::{NumericsError, Result};
 use crate::gemm::{RightPanels, View, multiply_rows};
 
 /// A batch of matrices inside a slice: element `(b, i, j)` is at
-/// `b * batch_stride + i * row_stride + j * column_stride`. A stride may be 0 to repeat.
+/// `b * batch_stride + i * row_stride + j * column_stride`. The batch stride may be 0 to repeat a
+/// matrix; the elements of one matrix are no more than those of the slice.
 #[derive(Debug, Clone, Copy)]
 pub struct Strided<'a> {
     /// What the strides step through.
@@ -22,7 +23,7 @@ impl<'a> Strided<'a> {
     /// A contiguous batch of `rows` x `columns` matrices.
     #[must_use]
     pub fn contiguous(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self { data, batch_stride: rows * columns, row_stride: columns, column_stride: 1 }
+        Self { data, batch_stride: rows.saturating_mul(columns), row_stride: columns, column_stride: 1 }
     }
 
     /// The same matrices transposed.
@@ -38,9 +39,14 @@ impl<'a> Strided<'a> {
             .iter()
             .zip(strides)
             .try_fold(0usize, |last, (&n, stride)| last.checked_add((n - 1).checked_mul(stride)?));
+        let actual = self.data.len();
         match last {
-            Some(last) if last < self.data.len() => Ok(()),
-            Some(last) => Err(NumericsError::OutOfView { what, last, actual: self.data.len() }),
+            // Packing one matrix must not take more memory than its caller did.
+            Some(last) if last < actual && shape[1] * shape[2] > actual => {
+                Err(NumericsError::Repeated { what, elements: shape[1] * shape[2], actual })
+            }
+            Some(last) if last < actual => Ok(()),
+            Some(last) => Err(NumericsError::OutOfView { what, last, actual }),
             None => Err(NumericsError::Overflow { what, shape: shape.to_vec() }),
         }
     }

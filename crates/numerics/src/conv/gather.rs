@@ -140,7 +140,8 @@ impl Geometry {
         let skipped = left.saturating_sub(first).div_ceil(self.stride).min(to.len());
         let (before, inside) = to.split_at_mut(skipped);
         before.fill(0.0);
-        let start = (first + skipped * self.stride).saturating_sub(left).min(row.len());
+        let start =
+            first.saturating_add(skipped.saturating_mul(self.stride)).saturating_sub(left).min(row.len());
         let row = &row[start..];
         let (inside, after) = inside.split_at_mut(row.len().div_ceil(self.stride).min(inside.len()));
         after.fill(0.0);

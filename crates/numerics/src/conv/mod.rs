@@ -68,7 +68,7 @@ impl PackedConv2d {
     ) -> Result<Self> {
         let dimensions = [shape.out_channels, shape.in_channels, shape.kernel_h, shape.kernel_w];
         check::length("the weight", weight, &dimensions)?;
-        check::elements("the stride", &[stride])?;
+        check::not_zero("the stride", stride)?;
         if let Some(bias) = bias {
             check::length("the bias", bias, &[shape.out_channels])?;
         }
