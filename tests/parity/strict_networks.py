@@ -13,13 +13,14 @@ import numpy as np
 
 from noise import narrow
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent.parent / "crates/numerics/tests/golden"))
+HERE = pathlib.Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+sys.path.append(str(REPOSITORY / "crates/numerics/tests/golden"))
 from strict import (  # noqa: E402
     D, F, attention, conv, geglu, gelu, group_norm, layer_norm, linear, quick_gelu, silu, upsample,
 )
 
-MODELS = HERE / "models"
+BUILT_IN = "emoji-starter"
 TOKENS = json.loads((HERE / "golden/tokens.json").read_text())
 
 
@@ -68,7 +69,7 @@ def load(file):
 
 class Model:
     def __init__(self, name):
-        folder = MODELS / name
+        folder = (REPOSITORY if name == BUILT_IN else HERE) / "models" / name
         part = lambda kind, file: (
             json.loads((folder / kind / "config.json").read_text()), load(folder / kind / f"{file}.safetensors")
         )

@@ -3,8 +3,9 @@
     python -m venv venv && venv/bin/pip install numpy==2.4.6
     venv/bin/python strict_twin.py
 
-Renders the recipes below with the two tiny models and writes `golden/strict.json`: each recipe with the SHA-256
-of its last latents (as float32, lowest byte first) and of its pixels. Takes half a minute on one core.
+Renders the recipes below with the two tiny models and the built-in one and writes `golden/strict.json`: each
+recipe with the SHA-256 of its last latents (as float32, lowest byte first) and of its pixels. Takes a minute on one
+core.
 
 Token ids are those of transformers, which `generate.py` wrote to `golden/tokens.json`; operations are in
 `crates/numerics/tests/golden/strict.py`, networks in `strict_networks.py`, noise in `noise.py`.
@@ -19,7 +20,7 @@ import struct
 import numpy as np
 
 from noise import standard_normal
-from strict_networks import D, F, TOKENS, Model, decode, encode, predict
+from strict_networks import BUILT_IN, D, F, TOKENS, Model, decode, encode, predict
 
 HERE = pathlib.Path(__file__).parent
 EMPTY, CAT, HORSE, WOW, UNICODE, LONG = TOKENS["prompts"]
@@ -31,12 +32,13 @@ SD2 = dict(
     train_steps=1000, beta_start=0.0001, beta_end=0.02, beta_curve="linear", prediction="v_prediction",
     spacing="trailing", steps_offset=1, set_alpha_to_one=True,
 )
+SCHEDULES = {"tiny-sd1": SD1, "tiny-sd2": SD2, BUILT_IN: dict(SD1, spacing="leading", set_alpha_to_one=False)}
 
 
 def recipe(name, sampler, steps, guidance, seed, prompt, negative, size, batch=None, **schedule):
     """Recipes of one `batch` may be rendered together."""
     model = name.split("/")[0]
-    schedule = dict(SD1 if model == "tiny-sd1" else SD2, **schedule)
+    schedule = dict(SCHEDULES[model], **schedule)
     return dict(
         name=name, model=model, batch=batch, sampler=sampler, noise_schedule=schedule,
         timesteps=timesteps(schedule, sampler, steps), guidance=guidance, seed=str(seed), prompt=prompt,
@@ -45,7 +47,7 @@ def recipe(name, sampler, steps, guidance, seed, prompt, negative, size, batch=N
 
 
 def recipes():
-    one, two = "tiny-sd1/", "tiny-sd2/"
+    one, two, three = (f"{model}/" for model in SCHEDULES)
     yield recipe(one + "ddim", "ddim", 3, 5.0, 1, CAT, EMPTY, (24, 16))
     yield recipe(one + "ddim-odd", "ddim", 2, 7.5, 2**32, HORSE, LONG, (24, 40))
     yield recipe(one + "ddim-leading", "ddim", 4, 1.0, 3, WOW, EMPTY, (8, 8), spacing="leading", set_alpha_to_one=False)
@@ -72,6 +74,16 @@ def recipes():
         )
     yield recipe(two + "ancestral", "euler_ancestral", 3, 4.5, 2**64 - 2, UNICODE, HORSE, (16, 8))
     yield recipe(two + "ancestral-leading", "euler_ancestral", 2, 1.0, 14, CAT, EMPTY, (24, 40), spacing="leading")
+
+    yield recipe(three + "ddim", "ddim", 2, 3.0, 2**64 - 1, CAT, EMPTY, (64, 64))
+    yield recipe(three + "euler", "euler", 2, 1.0, 2**64 - 1, CAT, EMPTY, (64, 64))
+    yield recipe(three + "ancestral", "euler_ancestral", 2, 3.0, 2**64 - 1, CAT, EMPTY, (64, 64))
+    yield recipe(three + "ddim-odd", "ddim", 3, 6.0, 2**32 + 15, UNICODE, LONG, (24, 40), spacing="trailing")
+    for index, seed in enumerate([16, 2**40 + 16]):
+        yield recipe(
+            f"{three}ancestral-together-{index}", "euler_ancestral", 2, 4.0 + index, seed, CAT, HORSE, (24, 16),
+            batch="emoji", spacing="linspace",
+        )
 
 
 def timesteps(schedule, sampler, n):
@@ -181,7 +193,7 @@ def sample(model, recipe):
 
 
 def main():
-    models = {name: Model(name) for name in ("tiny-sd1", "tiny-sd2")}
+    models = {name: Model(name) for name in SCHEDULES}
     rendered = []
     for spec in recipes():
         model = models[spec["model"]]

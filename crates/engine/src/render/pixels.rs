@@ -40,4 +40,10 @@ mod tests {
         let planes = [-1.0, 1.0, 0.0, 2.0, -3.0, 0.5];
         assert_eq!(interleave(&planes), [0, 128, 0, 255, 255, 191]);
     }
+
+    // 100.5, 126.5 and 127.5, computed in numpy.
+    #[test]
+    fn a_value_halfway_between_two_bytes_goes_to_the_even_one() {
+        assert_eq!(interleave(&[-0.211_764_66, -0.007_843_107, 0.0]), [100, 126, 128]);
+    }
 }
