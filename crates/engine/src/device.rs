@@ -84,8 +84,10 @@ pub struct DeviceInfo {
 /// Every device of this machine that this build can render on: the processor, and the CUDA devices in a
 /// build with the feature `cuda`.
 pub fn devices() -> Vec<DeviceInfo> {
-    let cpu = DeviceInfo { spec: DeviceSpec::Cpu, name: cpu_name(), numerics: Numerics::ALL.to_vec() };
-    let mut found = vec![cpu];
+    let spec = DeviceSpec::Cpu;
+    // Without fused multiply-adds there are fast numerics alone.
+    let numerics = Numerics::ALL.into_iter().filter(|&class| spec.open(class).is_ok()).collect();
+    let mut found = vec![DeviceInfo { spec, name: cpu_name(), numerics }];
     found.extend(cuda_devices());
     found
 }

@@ -122,3 +122,17 @@ fn waves_follow_the_specification() {
     check("sin", angles.len(), each(&angles, math::sin));
     check("cos", angles.len(), each(&angles, math::cos));
 }
+
+/// Without this, kernels that were left out everywhere would be missed by nobody.
+#[test]
+fn the_instruction_sets_of_this_processor_are_found() {
+    let found: Vec<String> = Isa::supported().map(|isa| isa.to_string()).collect();
+    assert_eq!(found[0], "portable");
+    assert_eq!(found.contains(&"neon".to_owned()), cfg!(target_arch = "aarch64"));
+    // `cargo xtask everywhere` knows the processor that it emulates.
+    if let Ok(expected) = std::env::var("SEEDFARM_TEST_ISAS") {
+        assert_eq!(found.join(" "), expected);
+        let fused = Isa::require_fused();
+        assert_eq!(fused.is_err(), expected == "portable", "{fused:?}");
+    }
+}

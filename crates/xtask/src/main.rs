@@ -1,8 +1,9 @@
-//! Repository chores: layers, services for tests, query cache.
+//! Repository chores: layers, services for tests, other processors, query cache.
 //!
 //! Kept light on purpose: it is compiled before everything else, and `sqlx` must work when the
 //! store crate does not compile yet.
 
+mod everywhere;
 mod layers;
 mod postgres;
 mod process;
@@ -20,6 +21,10 @@ usage: cargo xtask COMMAND
   setup            install what the tests need and is missing (PostgreSQL, Redis)
   test [ARGS...]   setup, then run all tests, or those of `-p CRATE`;
                    ARGS go to `cargo test`
+  everywhere [--images]
+                   run the tests of strict numerics in debug and release, on emulated
+                   x86-64 and arm64 processors and with other caches; installs what that
+                   needs; --images adds whole images on arm64
   layers           check that every crate depends only on what ARCHITECTURE allows
   sqlx [--check]   renew the query cache in .sqlx, or check that it is current
 ";
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["setup"] => setup::run(),
         ["test", rest @ ..] => test(rest),
+        ["everywhere"] => everywhere::run(false),
+        ["everywhere", "--images"] => everywhere::run(true),
         ["layers"] => layers::run(),
         ["sqlx"] => sqlx_cache::renew(),
         ["sqlx", "--check"] => sqlx_cache::check(),

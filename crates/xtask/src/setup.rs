@@ -17,7 +17,8 @@ pub fn run() -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    install(&missing)?;
+    let need = format!("the tests need PostgreSQL {MINIMUM_MAJOR} or newer and Redis");
+    install(&missing, &need, "sudo dnf install -y postgresql-server redis")?;
     let still = missing_packages();
     if !still.is_empty() {
         bail!(
@@ -41,46 +42,56 @@ fn missing_packages() -> Vec<&'static str> {
     missing
 }
 
-fn install(packages: &[&str]) -> anyhow::Result<()> {
+/// Installs packages with apt, first for a foreign architecture where one of them names it.
+///
+/// # Errors
+/// Where it cannot: `need` says what for, and `elsewhere` how on a system without apt.
+pub fn install(packages: &[&str], need: &str, elsewhere: &str) -> anyhow::Result<()> {
     let names = packages.join(" ");
     if process::find_program("apt-get").is_none() {
         bail!(
-            "the tests need PostgreSQL {MINIMUM_MAJOR} or newer and Redis; missing here: {names}. \
-             Install them with this system's package manager, such as: \
-             sudo dnf install -y postgresql-server redis"
+            "{need}; missing here: {names}. Install them with this system's package manager, such as: \
+             {elsewhere}"
         );
     }
-    let by_hand = format!("sudo apt-get update && sudo apt-get install -y {names}");
+    let foreign = packages.iter().any(|name| name.ends_with(":arm64"));
+    let architecture = if foreign { "sudo dpkg --add-architecture arm64 && " } else { "" };
+    let by_hand = format!("{architecture}sudo apt-get update && sudo apt-get install -y {names}");
     let root = rustix::process::geteuid().is_root();
     if !root && process::find_program("sudo").is_none() {
-        bail!(
-            "the tests need {names}, and there is no sudo here; as root, run: {}",
-            by_hand.replace("sudo ", "")
-        );
+        bail!("{need}: {names}, and there is no sudo here; as root, run: {}", by_hand.replace("sudo ", ""));
     }
-    eprintln!("installing for the tests: {names}");
-    let apt = |arguments: &[&str]| process::run(&mut apt_get(root, arguments));
-    let wanted: Vec<&str> =
-        ["install", "-y", "--no-install-recommends"].into_iter().chain(packages.iter().copied()).collect();
-    // The package lists may be absent, as in a fresh container, or too old to be of use.
-    apt(&wanted)
-        .or_else(|_| apt(&["update"]).and_then(|()| apt(&wanted)))
-        .map_err(|error| error.context(format!("could not install {names}; run by hand: {by_hand}")))
+    eprintln!("installing: {names}");
+    let wanted: Vec<&str> = APT_GET
+        .into_iter()
+        .chain(["install", "-y", "--no-install-recommends"])
+        .chain(packages.iter().copied())
+        .collect();
+    let installed = || {
+        if foreign {
+            as_root(root, &["dpkg", "--add-architecture", "arm64"])?;
+        }
+        // The package lists may be absent, as in a fresh container, or too old to be of use.
+        as_root(root, &wanted).or_else(|_| {
+            as_root(root, &[&APT_GET[..], &["update"]].concat())?;
+            as_root(root, &wanted)
+        })
+    };
+    installed().map_err(|error| error.context(format!("could not install {names}; run by hand: {by_hand}")))
 }
 
-fn apt_get(root: bool, arguments: &[&str]) -> Command {
+/// apt-get, which waits where another installation is under way.
+const APT_GET: [&str; 3] = ["apt-get", "-o", "DPkg::Lock::Timeout=300"];
+
+fn as_root(root: bool, words: &[&str]) -> anyhow::Result<()> {
     let mut command = Command::new(if root { "env" } else { "sudo" });
     if !root && !stdin().is_terminal() {
         // Nobody could type a password.
         command.arg("--non-interactive");
     }
-    command
-        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
-        // Another installation may be under way.
-        .args(["-o", "DPkg::Lock::Timeout=300"])
-        .args(arguments);
+    command.arg("DEBIAN_FRONTEND=noninteractive").args(words);
     if root {
         command.stdin(Stdio::null());
     }
-    command
+    process::run(&mut command)
 }

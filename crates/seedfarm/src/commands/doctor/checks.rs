@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use seedfarm_core::Numerics;
 use seedfarm_engine::DeviceSpec;
 use seedfarm_proto::v1;
 use seedfarm_store::bus::RedisBus;
@@ -142,14 +143,17 @@ fn processor() -> Check {
     let devices = seedfarm_engine::devices();
     let model = devices.first().map(|device| device.name.clone()).unwrap_or_default();
     let features = features();
-    let names: Vec<&str> = features.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
-    let text = format!("{model}, {cores} threads, {}", names.join(" "));
-    if features.iter().any(|(name, there)| matches!(*name, "AVX2" | "FMA") && !there) {
-        return Check::note(
-            name,
-            text,
-            "without AVX2 and FMA pictures are the same, and take several times as long",
-        );
+    let has = |wanted: &str| features.iter().any(|&(name, there)| name == wanted && there);
+    let names = features.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_owned());
+    let text = [model, format!("{cores} threads")].into_iter().chain(names).collect::<Vec<_>>().join(", ");
+    if !devices.iter().any(|device| device.numerics.contains(&Numerics::Strict)) {
+        let fix =
+            "strict numerics need a processor with FMA, from 2013 or later; this one renders --numerics fast";
+        return Check::note(name, text, fix);
+    }
+    if cfg!(target_arch = "x86_64") && !has("AVX2") {
+        let fix = "without AVX2 pictures are the same, and take several times as long";
+        return Check::note(name, text, fix);
     }
     Check::fine(name, text)
 }
