@@ -62,6 +62,7 @@ fn on_x86(table: &mut Table) -> anyhow::Result<()> {
     let numerics = Suite::numerics("numerics").build(|cargo| cargo.arg("--release"))?;
     let few = numerics.without(&["products", "convolutions", "attention"]);
     let images = Suite::images("images").build(|cargo| cargo.arg("--release"))?;
+    let small = images.of_small_models();
     let here = Place::here();
     for suite in [&numerics, &debug, &images] {
         table.add(&here, suite);
@@ -70,12 +71,12 @@ fn on_x86(table: &mut Table) -> anyhow::Result<()> {
         let (runner, _made_up) = cache::runner(&geometry)?;
         let place = Place { name: format!("this machine, {geometry}"), runner, isas: None };
         table.add(&place, &numerics);
-        table.add(&place, &images);
+        table.add(&place, &small);
     }
     let haswell = ["qemu-x86_64", "-cpu", "Haswell"];
     let haswell = Place::emulated("x86-64 with AVX2, emulated", &haswell, "portable avx2");
     table.add(&haswell, &numerics);
-    table.add(&haswell, &images);
+    table.add(&haswell, &small);
     // Each fused multiply-add in software, and that in an emulator: the largest tests would take
     // minutes, and `specification` has these kernels too.
     let nehalem = ["qemu-x86_64", "-cpu", "Nehalem"];
@@ -88,7 +89,8 @@ fn on_arm64(table: &mut Table, images: bool) -> anyhow::Result<()> {
     let place = Place::emulated("arm64, emulated", &["qemu-aarch64"], "portable neon");
     table.add(&place, &Suite::numerics("numerics, arm64").build(|cargo| toolchain.adapt(cargo))?);
     if images {
-        table.add(&place, &Suite::images("images, arm64").build(|cargo| toolchain.adapt(cargo))?);
+        let images = Suite::images("images, arm64").build(|cargo| toolchain.adapt(cargo))?;
+        table.add(&place, &images.of_small_models());
     }
     Ok(())
 }

@@ -22,8 +22,8 @@ pub struct Suite {
     pub name: String,
     /// Arguments of `cargo test`.
     chosen: &'static [&'static str],
-    /// What the names of the tests contain.
-    filter: Option<&'static str>,
+    /// More arguments of the executables.
+    arguments: &'static [&'static str],
     executables: Vec<Executable>,
 }
 
@@ -60,13 +60,13 @@ impl Suite {
     /// All tests of the kernels.
     pub fn numerics(name: &str) -> Self {
         let chosen = &["-p", "seedfarm-numerics", "--tests"];
-        Self { name: name.to_owned(), chosen, filter: None, executables: Vec::new() }
+        Self { name: name.to_owned(), chosen, arguments: &[], executables: Vec::new() }
     }
 
     /// The tests that hold whole images against committed digests.
     pub fn images(name: &str) -> Self {
         let chosen = &["-p", "seedfarm-engine", "--test", "engine"];
-        Self { name: name.to_owned(), chosen, filter: Some("golden::"), executables: Vec::new() }
+        Self { name: name.to_owned(), chosen, arguments: &["golden::"], executables: Vec::new() }
     }
 
     /// Builds the executables, with what `adapt` adds to the call of cargo.
@@ -84,6 +84,17 @@ impl Suite {
         Ok(self)
     }
 
+    /// The images of the smallest models alone: those of the built-in one take minutes in an emulator.
+    pub fn of_small_models(&self) -> Self {
+        let arguments = &["golden::", "--skip", "built_in_model"];
+        Self {
+            name: format!("{} of small models", self.name),
+            executables: self.executables.clone(),
+            arguments,
+            ..*self
+        }
+    }
+
     /// All but the executables of these names.
     pub fn without(&self, names: &[&str]) -> Self {
         let left = self.executables.iter().filter(|executable| !names.contains(&executable.name.as_str()));
@@ -98,7 +109,7 @@ impl Suite {
         let take = || {
             let mut tests = 0;
             while let Some(executable) = self.executables.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let passed = executable.run(runner, isas, self.filter);
+                let passed = executable.run(runner, isas, self.arguments);
                 tests += passed.map_err(|error| format!("{}: {error:#}", executable.name))?;
             }
             Ok::<usize, String>(tests)
@@ -128,9 +139,9 @@ fn executable(message: &str) -> Option<Executable> {
 
 impl Executable {
     /// Runs it; gives the number of tests that passed.
-    fn run(&self, runner: &[String], isas: Option<&str>, filter: Option<&str>) -> anyhow::Result<usize> {
+    fn run(&self, runner: &[String], isas: Option<&str>, arguments: &[&str]) -> anyhow::Result<usize> {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=10", LIMIT_S]).args(runner).arg(&self.path).args(filter);
+        command.args(["--kill-after=10", LIMIT_S]).args(runner).arg(&self.path).args(arguments);
         command.current_dir(&self.folder).stdin(Stdio::null()).env_remove(ISAS);
         command.envs(isas.map(|isas| (ISAS, isas)));
         let output = command.output().context("cannot run it")?;
