@@ -26,20 +26,13 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, c: [f32; N]) -> S::V {
 pub(crate) fn exp_v<S: Simd>(s: S, x: S::V) -> S::V {
     let to_integer = s.splat(TO_INTEGER);
     let (high, low) = (s.splat(89.0), s.splat(-104.0));
-    let x = s.if_gt(x, high, high, x);
-    let x = s.if_gt(low, x, low, x);
+    let x = s.greater(low, s.lesser(high, x));
     let n = s.sub(s.fma(x, s.splat(LOG2_E), to_integer), to_integer);
     let r = s.fma(n, s.splat(-LN_2_HIGH), x);
     let r = s.fma(n, s.splat(-LN_2_LOW), r);
     let q = polynomial(s, r, [0.499_999_94, 0.166_665_21, 0.041_668_274, 0.008_368_686, 0.001_382_013_6]);
     let e = s.add(s.splat(1.0), s.fma(s.mul(r, r), q, r));
-    // 2^n in two factors, so that the first product is exact and the second rounds once, also
-    // where the result is subnormal or infinite.
-    let half = s.sub(s.fma(n, s.splat(0.5), to_integer), to_integer);
-    let biased = s.splat(TO_INTEGER + 127.0);
-    let first = s.shift_to_exponent(s.add(half, biased));
-    let second = s.shift_to_exponent(s.add(s.sub(n, half), biased));
-    s.mul(s.mul(e, first), second)
+    s.times_power_of_two(e, n)
 }
 
 #[inline(always)]

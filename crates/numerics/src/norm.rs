@@ -1,12 +1,12 @@
 //! Group norm, layer norm and softmax: mean and variance in two passes, in a fixed order.
 
-use rayon::prelude::*;
-
 use crate::check;
-use crate::elementwise::{Affine, CHUNK, Map, Squares, Sum, largest, map_slice, reduce};
+use crate::elementwise::{Affine, CHUNK, Map, Squares, Sum, largest, map_in_place, map_slice, reduce};
 use crate::error::Result;
+use crate::gemm::Out;
 use crate::isa::{Isa, Kernel};
 use crate::math::exp_v;
+use crate::parallel::{self, PASS, for_each_chunk};
 use crate::simd::{Scalar, Simd};
 
 /// The sizes of a group norm over `[batch, channels, spatial]`.
@@ -53,6 +53,22 @@ pub fn group_norm_silu(
     group_norm_then::<true>(x, shape, weight, bias, eps, out)
 }
 
+/// [`group_norm_silu`] in place.
+///
+/// # Errors
+/// As [`group_norm`].
+pub fn group_norm_silu_in_place(
+    x: &mut [f32],
+    shape: &GroupNormShape,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+) -> Result<()> {
+    let per_group = check_groups(x, shape, weight, bias)?;
+    run_groups::<true>(None, shape, per_group, (weight, bias, eps), x);
+    Ok(())
+}
+
 fn group_norm_then<const SILU: bool>(
     x: &[f32],
     shape: &GroupNormShape,
@@ -61,21 +77,37 @@ fn group_norm_then<const SILU: bool>(
     eps: f32,
     out: &mut [f32],
 ) -> Result<()> {
-    let per_group = check_groups(x, shape, weight, bias, out)?;
+    let per_group = check_groups(x, shape, weight, bias)?;
+    check::length("the output", out, &[shape.batch, shape.channels, shape.spatial])?;
+    run_groups::<SILU>(Some(x), shape, per_group, (weight, bias, eps), out);
+    Ok(())
+}
+
+/// Without `x` the input is in `out`.
+fn run_groups<const SILU: bool>(
+    x: Option<&[f32]>,
+    shape: &GroupNormShape,
+    per_group: usize,
+    (weight, bias, eps): (&[f32], &[f32], f32),
+    out: &mut [f32],
+) {
     let isa = Isa::active();
     let (size, spatial) = (per_group * shape.spatial, shape.spatial);
-    let groups = out.par_chunks_mut(size).zip(x.par_chunks(size)).enumerate();
-    groups.for_each(|(i, (out, x))| {
+    let work = PASS * out.len();
+    let out = Out::new(out);
+    parallel::for_each(shape.batch * shape.groups, work, |i| {
         let first = i % shape.groups * per_group;
         let (weight, bias) = (&weight[first..][..per_group], &bias[first..][..per_group]);
-        isa.run(Group::<SILU> { x, spatial, weight, bias, eps, out });
+        // SAFETY: a job has a group of its own.
+        let out = unsafe { out.slice(i * size, size) };
+        isa.run(Group::<SILU> { x: x.map(|x| &x[i * size..][..size]), spatial, weight, bias, eps, out });
     });
-    Ok(())
 }
 
 /// One group: `x` is `[channels of the group, spatial]`.
 struct Group<'a, const SILU: bool> {
-    x: &'a [f32],
+    /// The input, if it is not in `out`.
+    x: Option<&'a [f32]>,
     spatial: usize,
     weight: &'a [f32],
     bias: &'a [f32],
@@ -88,34 +120,29 @@ impl<const SILU: bool> Kernel for Group<'_, SILU> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let count = self.x.len() as f32;
+        let x = self.x.unwrap_or(self.out);
+        let count = x.len() as f32;
         let mut sums = vec![0.0; self.weight.len()];
-        for (sum, x) in sums.iter_mut().zip(self.x.chunks_exact(self.spatial)) {
+        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(self.spatial)) {
             *sum = reduce(s, Sum, x);
         }
         let mean = reduce(s, Sum, &sums) / count;
-        for (sum, x) in sums.iter_mut().zip(self.x.chunks_exact(self.spatial)) {
+        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(self.spatial)) {
             *sum = reduce(s, Squares { mean }, x);
         }
         let inverse = 1.0 / (reduce(s, Sum, &sums) / count + self.eps).sqrt();
-        let channels = self.x.chunks_exact(self.spatial).zip(self.out.chunks_exact_mut(self.spatial));
-        for (i, (x, out)) in channels.enumerate() {
-            let (factor, bias) = (self.weight[i] * inverse, self.bias[i]);
-            map_slice(s, Affine::<SILU> { mean, factor, bias }, x, out);
+        for (i, out) in self.out.chunks_exact_mut(self.spatial).enumerate() {
+            let affine = Affine::<SILU> { mean, factor: self.weight[i] * inverse, bias: self.bias[i] };
+            match self.x {
+                Some(x) => map_slice(s, affine, &x[i * self.spatial..][..self.spatial], out),
+                None => map_in_place(s, affine, out),
+            }
         }
     }
 }
 
-fn check_groups(
-    x: &[f32],
-    shape: &GroupNormShape,
-    weight: &[f32],
-    bias: &[f32],
-    out: &[f32],
-) -> Result<usize> {
-    let dimensions = [shape.batch, shape.channels, shape.spatial];
-    check::length("the input", x, &dimensions)?;
-    check::length("the output", out, &dimensions)?;
+fn check_groups(x: &[f32], shape: &GroupNormShape, weight: &[f32], bias: &[f32]) -> Result<usize> {
+    check::length("the input", x, &[shape.batch, shape.channels, shape.spatial])?;
     check::length("the weight", weight, &[shape.channels])?;
     check::length("the bias", bias, &[shape.channels])?;
     check::quotient("the number of channels", shape.channels, shape.groups)
@@ -140,7 +167,7 @@ pub fn layer_norm(
     check::length("the bias", bias, &[width])?;
     let isa = Isa::active();
     let size = CHUNK.div_ceil(width) * width;
-    out.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(out, x)| {
+    for_each_chunk((out, size), (x, size), |_, out, x| {
         isa.run(LayerRows { x, weight, bias, eps, out });
     });
     Ok(())
@@ -208,7 +235,7 @@ pub fn softmax(x: &[f32], rows: usize, width: usize, out: &mut [f32]) -> Result<
     check::length("the output", out, &[rows, width])?;
     let isa = Isa::active();
     let size = CHUNK.div_ceil(width) * width;
-    out.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(out, x)| {
+    for_each_chunk((out, size), (x, size), |_, out, x| {
         isa.run(SoftmaxRows { x, width, out });
     });
     Ok(())

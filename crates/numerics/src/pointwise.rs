@@ -1,14 +1,14 @@
 //! Operations on each element alone, and resizing. All write to `out`.
 
-use rayon::prelude::*;
-
 use crate::check;
 use crate::elementwise::{
-    Add, CHUNK, Gelu, GeluTanh, Map, MapSlice, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu, TimesGelu,
-    Zip, ZipSlice, bilinear, map, zip,
+    Add, CHUNK, Gelu, GeluTanh, Map, MapInPlace, MapSlice, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu,
+    TimesGelu, Zip, ZipSlice, bilinear, map, zip, zip_in_place,
 };
 use crate::error::Result;
+use crate::gemm::Out;
 use crate::isa::Isa;
+use crate::parallel::{self, PASS, for_each_chunk};
 
 fn checked_map(f: impl Map, x: &[f32], out: &mut [f32]) -> Result<()> {
     check::same_length("the output", out, x.len())?;
@@ -73,8 +73,7 @@ pub fn geglu(x: &[f32], rows: usize, width: usize, out: &mut [f32]) -> Result<()
     check::length("the input", x, &[rows, 2, width])?;
     let isa = Isa::active();
     let rows_each = CHUNK.div_ceil(width);
-    let jobs = out.par_chunks_mut(rows_each * width).zip(x.par_chunks(rows_each * 2 * width));
-    jobs.for_each(|(out, x)| {
+    for_each_chunk((out, rows_each * width), (x, rows_each * 2 * width), |_, out, x| {
         for (x, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
             let (a, b) = x.split_at(width);
             isa.run(ZipSlice { f: TimesGelu, a, b, out });
@@ -119,11 +118,67 @@ pub fn add_channels(x: &[f32], bias: &[f32], planes: usize, spatial: usize, out:
     let isa = Isa::active();
     let planes_each = CHUNK.div_ceil(spatial);
     let size = planes_each * spatial;
-    let jobs = out.par_chunks_mut(size).zip(x.par_chunks(size)).zip(bias.par_chunks(planes_each));
-    jobs.for_each(|((out, x), bias)| {
+    for_each_chunk((out, size), (x, size), |i, out, x| {
         let planes = x.chunks_exact(spatial).zip(out.chunks_exact_mut(spatial));
-        for ((x, out), &term) in planes.zip(bias) {
+        for ((x, out), &term) in planes.zip(&bias[i * planes_each..]) {
             isa.run(MapSlice { f: Plus(term), x, out });
+        }
+    });
+    Ok(())
+}
+
+/// `sum[i] = sum[i] + term[i]`
+///
+/// # Errors
+/// Where the lengths differ.
+pub fn add_assign(sum: &mut [f32], term: &[f32]) -> Result<()> {
+    check::same_length("the term", term, sum.len())?;
+    zip_in_place(Add, sum, term);
+    Ok(())
+}
+
+/// [`add_channels`] in place: `x` `[planes, spatial]`, `bias` `[planes]`.
+///
+/// # Errors
+/// Where a slice does not match its shape, or a dimension is zero.
+pub fn add_channels_assign(x: &mut [f32], bias: &[f32], planes: usize, spatial: usize) -> Result<()> {
+    check::length("the input", x, &[planes, spatial])?;
+    check::length("the bias", bias, &[planes])?;
+    let isa = Isa::active();
+    let planes_each = CHUNK.div_ceil(spatial);
+    for_each_chunk((x, planes_each * spatial), (bias, planes_each), |_, x, bias| {
+        for (x, &term) in x.chunks_exact_mut(spatial).zip(bias) {
+            isa.run(MapInPlace { f: Plus(term), x });
+        }
+    });
+    Ok(())
+}
+
+/// The side of the squares in which matrices are transposed.
+const SQUARE: usize = 32;
+
+/// `out` `[batch, columns, rows]` = `x` `[batch, rows, columns]` with rows and columns exchanged.
+///
+/// # Errors
+/// Where a slice does not match its shape, or a dimension is zero.
+pub fn transpose(x: &[f32], batch: usize, rows: usize, columns: usize, out: &mut [f32]) -> Result<()> {
+    check::length("the input", x, &[batch, rows, columns])?;
+    check::length("the output", out, &[batch, columns, rows])?;
+    let matrix = rows * columns;
+    let strips = columns.div_ceil(SQUARE);
+    let out = Out::new(out);
+    parallel::for_each(batch * strips, PASS * x.len(), |job| {
+        let (start, first) = (job / strips * matrix, job % strips * SQUARE);
+        let here = SQUARE.min(columns - first);
+        // SAFETY: a job writes some columns' rows of one matrix, which no other does.
+        let strip = unsafe { out.slice(start + first * rows, here * rows) };
+        for top in (0..rows).step_by(SQUARE) {
+            let square = &x[start + top * columns + first..];
+            for (column, strip) in strip.chunks_exact_mut(rows).enumerate() {
+                for (row, to) in strip[top..rows.min(top + SQUARE)].iter_mut().enumerate() {
+                    *to = square[row * columns + column];
+                }
+            }
         }
     });
     Ok(())
@@ -136,7 +191,7 @@ pub fn add_channels(x: &[f32], bias: &[f32], planes: usize, spatial: usize, out:
 pub fn upsample_nearest_2x(x: &[f32], planes: usize, h: usize, w: usize, out: &mut [f32]) -> Result<()> {
     check::length("the input", x, &[planes, h, w])?;
     check::length("the output", out, &[planes, h, 2, w, 2])?;
-    out.par_chunks_mut(4 * h * w).zip(x.par_chunks(h * w)).for_each(|(out, x)| {
+    for_each_chunk((out, 4 * h * w), (x, h * w), |_, out, x| {
         for (x, out) in x.chunks_exact(w).zip(out.chunks_exact_mut(4 * w)) {
             let (first, second) = out.split_at_mut(2 * w);
             for (pair, &x) in first.chunks_exact_mut(2).zip(x) {

@@ -8,7 +8,8 @@ use support::{Values, assert_same, everywhere, numbers, values};
 
 prop_compose! {
     fn shapes()(
-        out_channels in 1usize..30, in_channels in 1usize..40,
+        // From 57 channels on, the taps of a 3x3 kernel take several blocks.
+        out_channels in 1usize..30, in_channels in prop_oneof![4 => 1usize..40, 1 => 57usize..80],
         kernel_h in 1usize..4, kernel_w in 1usize..4,
     ) -> ConvShape {
         ConvShape { out_channels, in_channels, kernel_h, kernel_w }

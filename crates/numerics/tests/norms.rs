@@ -3,7 +3,9 @@
 mod support;
 
 use proptest::prelude::*;
-use seedfarm_numerics::norm::{GroupNormShape, group_norm, group_norm_silu, layer_norm, softmax};
+use seedfarm_numerics::norm::{
+    GroupNormShape, group_norm, group_norm_silu, group_norm_silu_in_place, layer_norm, softmax,
+};
 use seedfarm_numerics::{NumericsError, reference};
 use support::{Values, assert_same, everywhere, numbers, values};
 
@@ -34,6 +36,9 @@ proptest! {
             assert_same(&out, &expected, case);
             group_norm_silu(&x, &shape, &weight, &bias, 1e-5, &mut out).unwrap();
             assert_same(&out, &activated, &format!("with silu, {case}"));
+            let mut out = x.clone();
+            group_norm_silu_in_place(&mut out, &shape, &weight, &bias, 1e-5).unwrap();
+            assert_same(&out, &activated, &format!("in place, {case}"));
         });
     }
 

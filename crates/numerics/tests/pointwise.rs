@@ -53,6 +53,9 @@ proptest! {
             let mut out = vec![0.0; len];
             pointwise::add(&a, &b, &mut out).unwrap();
             assert_same(&out, &sum, case);
+            out.copy_from_slice(&a);
+            pointwise::add_assign(&mut out, &b).unwrap();
+            assert_same(&out, &sum, &format!("in place, {case}"));
             pointwise::mul(&a, &b, &mut out).unwrap();
             assert_same(&out, &product, case);
             pointwise::scale(&a, factor, &mut out).unwrap();

@@ -118,6 +118,7 @@ fn has_the_bits_of_the_twin(name: &str) {
     under_each_isa(|isa| {
         let all = if isa == Isa::best() { &THREADS[..] } else { &THREADS[2..3] };
         for &threads in all {
+            seedfarm_numerics::always_split(true);
             model.set_threads(threads).expect("threads start");
             check_alone_and_together(&model, &cases, &format!("{isa}, {threads} threads"));
         }

@@ -90,6 +90,7 @@ fn pixels_do_not_depend_on_the_number_of_threads() {
         let recipes = recipes(&model, numerics, Sampler::EulerAncestral, true);
         let one = traces(&model, &recipes[..2]);
         for threads in [2, 3, 7] {
+            seedfarm_numerics::always_split(true);
             model.set_threads(threads).expect("threads start");
             assert!(traces(&model, &recipes[..2]) == one, "{numerics:?} with {threads} threads");
         }

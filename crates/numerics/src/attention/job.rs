@@ -7,7 +7,9 @@
 use std::ops::Range;
 
 use super::{AttentionShape, Mask};
-use crate::gemm::{COLUMNS, DEPTH, Out, ROWS, Start, Tile, View, multiply_tile, pack_left, pack_right};
+use crate::gemm::{
+    COLUMNS, DEPTH, Out, Panel, ROWS, Start, Tile, View, multiply_tile, pack_left, pack_right,
+};
 use crate::isa::Kernel;
 use crate::math::exp_v;
 use crate::simd::Simd;
@@ -50,91 +52,74 @@ impl Kernel for Job<'_> {
         for first in self.queries.clone().step_by(COLUMNS) {
             let count = COLUMNS.min(self.queries.end - first);
             pack_right(self.q.transposed(), (first, count), (0, d), &mut self.scratch[2][..d * COLUMNS]);
-            self.scores(s);
-            let totals = self.weights(s, first);
-            self.results(s);
+            let most = match self.mask {
+                Mask::None => self.scores::<S, false>(s, first),
+                Mask::Causal => self.scores::<S, true>(s, first),
+            };
+            let totals = match self.mask {
+                Mask::None => self.results::<S, false>(s, first, &most),
+                Mask::Causal => self.results::<S, true>(s, first, &most),
+            };
             self.write(s, (first, count), &totals);
         }
     }
 }
 
 impl Job<'_> {
-    /// Products of all keys with the queries.
+    /// Products of all keys with the queries, not yet scaled; gives the largest score of each query.
     #[inline(always)]
-    fn scores<S: Simd>(&mut self, s: S) {
+    fn scores<S: Simd, const CAUSAL: bool>(&mut self, s: S, first: usize) -> [f32; COLUMNS] {
         let (d, keys) = (self.shape.head_dim, self.shape.kv_len);
+        let score = Score::<CAUSAL> { scale: self.scale, first };
+        let mut most = [f32::NEG_INFINITY; COLUMNS];
         let [k, _, q, scores, _] = &mut self.scratch;
         for (i, scores) in scores[..keys * COLUMNS].chunks_mut(ROWS * COLUMNS).enumerate() {
-            let tile = Tile {
-                rows: scores.len() / COLUMNS,
-                columns: COLUMNS,
-                left: &k[i * ROWS * d..][..ROWS * d],
-                right: &q[..d * COLUMNS],
-                out: scores.as_mut_ptr(),
-                row_stride: COLUMNS,
-            };
+            let (left, right) = (&k[i * ROWS * d..][..ROWS * d], Panel::new(q, d));
+            let rows = scores.len() / COLUMNS;
+            let tile = Tile::joined((rows, COLUMNS), left, right, scores.as_mut_ptr(), COLUMNS);
             // SAFETY: the tile is all of `scores`.
             unsafe { multiply_tile(s, tile, Start::Zero) };
-        }
-    }
-
-    /// Turns scores into weights; gives the sum of each query's.
-    #[inline(always)]
-    fn weights<S: Simd>(&mut self, s: S, first: usize) -> [f32; COLUMNS] {
-        let (rows, _) = self.scratch[3][..self.shape.kv_len * COLUMNS].as_chunks_mut::<COLUMNS>();
-        let places: [f32; COLUMNS] = std::array::from_fn(|lane| (first + lane) as f32);
-        let mut totals = [0.0; COLUMNS];
-        let (scale, hidden) = (s.splat(self.scale), s.splat(f32::NEG_INFINITY));
-        for lane in (0..COLUMNS).step_by(S::LANES) {
-            let mut most = hidden;
-            // SAFETY: every vector lies within an array of COLUMNS, of which LANES is a divisor.
-            let place = unsafe { s.load(places.as_ptr().add(lane)) };
-            for (key, row) in rows.iter_mut().enumerate() {
-                // SAFETY: as above.
-                let mut score = s.mul(scale, unsafe { s.load(row.as_ptr().add(lane)) });
-                if self.mask == Mask::Causal {
-                    score = s.if_gt(s.splat(key as f32), place, hidden, score);
+            for lane in (0..COLUMNS).step_by(S::LANES) {
+                // SAFETY: every vector lies within an array of COLUMNS, of which LANES is a divisor.
+                let mut largest = unsafe { s.load(most.as_ptr().add(lane)) };
+                for (row, scores) in scores.chunks_exact(COLUMNS).enumerate() {
+                    largest = s.greater(score.at(s, scores, i * ROWS + row, lane), largest);
                 }
-                most = s.if_gt(score, most, score, most);
                 // SAFETY: as above.
-                unsafe { s.store(row.as_mut_ptr().add(lane), score) };
+                unsafe { s.store(most.as_mut_ptr().add(lane), largest) };
             }
-            let mut total = s.splat(0.0);
-            for row in rows.iter_mut() {
-                // SAFETY: as above.
-                let score = unsafe { s.load(row.as_ptr().add(lane)) };
-                let weight = exp_v(s, s.sub(score, most));
-                total = s.add(total, weight);
-                // SAFETY: as above.
-                unsafe { s.store(row.as_mut_ptr().add(lane), weight) };
-            }
-            // SAFETY: as above.
-            unsafe { s.store(totals.as_mut_ptr().add(lane), total) };
         }
-        totals
+        most
     }
 
-    /// Products of the values with the weights, `[head_dim][query]`.
+    /// Turns scores into weights, and multiplies the values with them, `[head_dim][query]`, a block of
+    /// keys at a time; gives the sum of each query's weights.
     #[inline(always)]
-    fn results<S: Simd>(&mut self, s: S) {
+    fn results<S: Simd, const CAUSAL: bool>(
+        &mut self,
+        s: S,
+        first: usize,
+        most: &[f32; COLUMNS],
+    ) -> [f32; COLUMNS] {
         let (d, keys) = (self.shape.head_dim, self.shape.kv_len);
+        let score = Score::<CAUSAL> { scale: self.scale, first };
+        let mut totals = [0.0; COLUMNS];
         let [_, v, _, weights, results] = &mut self.scratch;
         for from in (0..keys).step_by(DEPTH) {
             let depth = DEPTH.min(keys - from);
+            let weights = &mut weights[from * COLUMNS..][..depth * COLUMNS];
+            score.to_weights(s, from, weights, most, &mut totals);
             let start = if from == 0 { Start::Zero } else { Start::Stored };
             for (i, results) in results[..d * COLUMNS].chunks_mut(ROWS * COLUMNS).enumerate() {
-                let tile = Tile {
-                    rows: results.len() / COLUMNS,
-                    columns: COLUMNS,
-                    left: &v[(i * keys + from) * ROWS..][..depth * ROWS],
-                    right: &weights[from * COLUMNS..][..depth * COLUMNS],
-                    out: results.as_mut_ptr(),
-                    row_stride: COLUMNS,
-                };
+                let left = &v[(i * keys + from) * ROWS..][..depth * ROWS];
+                let right = Panel::new(weights, depth);
+                let rows = results.len() / COLUMNS;
+                let tile = Tile::joined((rows, COLUMNS), left, right, results.as_mut_ptr(), COLUMNS);
                 // SAFETY: the tile is all of `results`.
                 unsafe { multiply_tile(s, tile, start) };
             }
         }
+        totals
     }
 
     /// Divides by the totals and writes the rows of `count` queries.
@@ -160,6 +145,55 @@ impl Job<'_> {
             for (to, row) in to.iter_mut().zip(results.iter()) {
                 *to = row[lane];
             }
+        }
+    }
+}
+
+/// How a product of key and query becomes a score.
+#[derive(Clone, Copy)]
+struct Score<const CAUSAL: bool> {
+    scale: f32,
+    /// The query in lane 0.
+    first: usize,
+}
+
+impl<const CAUSAL: bool> Score<CAUSAL> {
+    /// The scores of a key with the queries from `lane` on; `row` holds the products of all lanes.
+    #[inline(always)]
+    fn at<S: Simd>(self, s: S, row: &[f32], key: usize, lane: usize) -> S::V {
+        // SAFETY: the slice is as long as a vector.
+        let score = s.mul(s.splat(self.scale), unsafe { s.load(row[lane..][..S::LANES].as_ptr()) });
+        if !CAUSAL {
+            return score;
+        }
+        let places: [f32; COLUMNS] = std::array::from_fn(|lane| (self.first + lane) as f32);
+        // SAFETY: the slice is as long as a vector.
+        let place = unsafe { s.load(places[lane..][..S::LANES].as_ptr()) };
+        s.if_gt(s.splat(key as f32), place, s.splat(f32::NEG_INFINITY), score)
+    }
+
+    /// Turns the products of the keys from `from` on into weights and adds them to the totals.
+    #[inline(always)]
+    fn to_weights<S: Simd>(
+        self,
+        s: S,
+        from: usize,
+        rows: &mut [f32],
+        most: &[f32; COLUMNS],
+        totals: &mut [f32; COLUMNS],
+    ) {
+        for lane in (0..COLUMNS).step_by(S::LANES) {
+            // SAFETY: every vector lies within an array of COLUMNS, of which LANES is a divisor.
+            let (most, mut total) =
+                unsafe { (s.load(most.as_ptr().add(lane)), s.load(totals.as_ptr().add(lane))) };
+            for (i, row) in rows.chunks_exact_mut(COLUMNS).enumerate() {
+                let weight = exp_v(s, s.sub(self.at(s, row, from + i, lane), most));
+                total = s.add(total, weight);
+                // SAFETY: as above.
+                unsafe { s.store(row.as_mut_ptr().add(lane), weight) };
+            }
+            // SAFETY: as above.
+            unsafe { s.store(totals.as_mut_ptr().add(lane), total) };
         }
     }
 }

@@ -2,13 +2,12 @@
 
 mod job;
 
-use rayon::prelude::*;
-
 use self::job::{Job, scratch_lengths};
 use crate::check;
 use crate::error::{NumericsError, Result};
 use crate::gemm::{COLUMNS, JOBS_PER_THREAD, Out, View, with_scratch};
 use crate::isa::Isa;
+use crate::parallel;
 
 /// The sizes of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +68,13 @@ fn run(operands: [&[f32]; 3], shape: &AttentionShape, scale: f32, mask: Mask, ou
     let threads = rayon::current_num_threads();
     let heads = shape.batch * shape.heads;
     let blocks = shape.q_len.div_ceil(COLUMNS);
-    let splits = if threads == 1 { 1 } else { (JOBS_PER_THREAD * threads).div_ceil(heads) };
+    // A job packs all keys and values of its head, so few large jobs are better than many.
+    let splits = if heads >= JOBS_PER_THREAD * threads { 1 } else { threads };
     let queries_each = blocks.div_ceil(splits) * COLUMNS;
     let jobs_each = shape.q_len.div_ceil(queries_each);
     let out = Out::new(out);
-    (0..heads * jobs_each).into_par_iter().for_each(|job| {
+    let work = 4 * heads * shape.q_len * shape.kv_len * shape.head_dim;
+    parallel::for_each(heads * jobs_each, work, |job| {
         let head = job / jobs_each;
         let first = job % jobs_each * queries_each;
         let [q, k, v] = operands;

@@ -1,9 +1,16 @@
-//! Bringing pixels into panels, a block of taps at a time, in place of a column buffer.
+//! Convolutions with a stride or over narrow pictures: pixels are brought into panels, a block of taps
+//! at a time, in place of a column buffer.
 
 use std::ops::Range;
 
+use super::run::Convolution;
 use super::{ConvShape, Padding};
-use crate::gemm::COLUMNS;
+use crate::gemm::{COLUMNS, Out, Panel, ROWS, Start, Tile, multiply_tile};
+use crate::isa::Kernel;
+use crate::simd::Simd;
+
+/// Panels of pixels of a job.
+pub(super) const JOB_PANELS: usize = 8;
 
 /// How the pixels of an output lie on an input.
 #[derive(Debug, Clone, Copy)]
@@ -30,13 +37,13 @@ struct Run {
 
 /// Where the pixels of some panels lie.
 pub(super) struct Places<const PANELS: usize> {
-    panels: [Panel; PANELS],
+    panels: [Pixels; PANELS],
     count: usize,
 }
 
 /// The runs of a panel, and the picture they are in.
 #[derive(Debug, Clone, Copy)]
-struct Panel {
+struct Pixels {
     picture: usize,
     pixels: usize,
     runs: [Run; COLUMNS],
@@ -49,7 +56,7 @@ impl Geometry {
         &self,
         panels: impl Iterator<Item = (usize, Range<usize>)>,
     ) -> Places<PANELS> {
-        let empty = Panel { picture: 0, pixels: 0, runs: [Run::default(); COLUMNS], count: 0 };
+        let empty = Pixels { picture: 0, pixels: 0, runs: [Run::default(); COLUMNS], count: 0 };
         let mut places = Places { panels: [empty; PANELS], count: 0 };
         for (to, (picture, pixels)) in places.panels.iter_mut().zip(panels) {
             *to = self.panel(picture, pixels);
@@ -58,8 +65,8 @@ impl Geometry {
         places
     }
 
-    fn panel(&self, picture: usize, pixels: Range<usize>) -> Panel {
-        let mut panel = Panel { picture, pixels: pixels.len(), runs: [Run::default(); COLUMNS], count: 0 };
+    fn panel(&self, picture: usize, pixels: Range<usize>) -> Pixels {
+        let mut panel = Pixels { picture, pixels: pixels.len(), runs: [Run::default(); COLUMNS], count: 0 };
         let mut pixel = pixels.start;
         while pixel < pixels.end {
             let (row, column) = (pixel / self.out_w, pixel % self.out_w);
@@ -179,5 +186,67 @@ fn copy(from: &[f32], to: &mut [f32]) {
         (([from], []), ([to], [])) => *to = *from,
         (([from, from2], []), ([to, to2], [])) => (*to, *to2) = (*from, *from2),
         _ => to.copy_from_slice(from),
+    }
+}
+
+/// Some panels of pixels times some panels of output channels.
+pub(super) struct Job<'a> {
+    pub(super) convolution: Convolution<'a>,
+    /// Panels of pixels, counted through all pictures.
+    pub(super) panels: Range<usize>,
+    /// Panels of a picture; the last one may be short.
+    pub(super) per_picture: usize,
+    /// Panels of output channels.
+    pub(super) channels: Range<usize>,
+    pub(super) out: Out<'a>,
+    /// Room for all panels of a block.
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl Kernel for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let panels = self.panels.clone().map(|panel| (panel / self.per_picture, self.pixels(panel)));
+        let geometry = self.convolution.geometry;
+        let places = geometry.places::<JOB_PANELS>(panels);
+        for (from, depth) in self.convolution.weight.blocks() {
+            geometry.gather(self.convolution.x, &places, (from, depth), self.scratch);
+            for channels in self.channels.clone() {
+                self.channel_panel(s, channels, (from, depth));
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    /// The pixels of a panel within its picture.
+    fn pixels(&self, panel: usize) -> Range<usize> {
+        let first = panel % self.per_picture * COLUMNS;
+        first..self.convolution.pixels.min(first + COLUMNS)
+    }
+
+    #[inline(always)]
+    fn channel_panel<S: Simd>(&self, s: S, channels: usize, (from, depth): (usize, usize)) {
+        let out_channels = self.convolution.weight.rows;
+        let first = channels * ROWS;
+        let start = match self.convolution.bias {
+            _ if from > 0 => Start::Stored,
+            None => Start::Zero,
+            Some(bias) => Start::PerRow(&bias[first..]),
+        };
+        let left = self.convolution.weight.panel(channels, (from, depth));
+        for (i, panel) in self.panels.clone().enumerate() {
+            let pixels = self.pixels(panel);
+            let picture = panel / self.per_picture;
+            let plane = (picture * out_channels + first) * self.convolution.pixels;
+            let rows = ROWS.min(out_channels - first);
+            let right = Panel::new(&self.scratch[i * depth * COLUMNS..], depth);
+            let out = self.out.at(plane + pixels.start);
+            let tile = Tile::joined((rows, pixels.len()), left, right, out, self.convolution.pixels);
+            // SAFETY: the tile lies within the output and within this job's pixels and channels.
+            unsafe { multiply_tile(s, tile, start) };
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod gather;
 mod run;
+mod window;
 
 use self::gather::Geometry;
 use self::run::Convolution;
@@ -43,6 +44,14 @@ impl Padding {
     }
 }
 
+/// Taps of a block at most.
+const BLOCK_TAPS: usize = 512;
+
+/// Taps of a block: those of some whole channels, if one fits.
+fn block_of(area: usize) -> usize {
+    if area > BLOCK_TAPS { BLOCK_TAPS } else { BLOCK_TAPS / area * area }
+}
+
 /// A convolution ready for the kernels.
 #[derive(Debug, Clone)]
 pub struct PackedConv2d {
@@ -74,7 +83,8 @@ impl PackedConv2d {
         }
         let taps = shape.in_channels * shape.kernel_h * shape.kernel_w;
         let view = View { data: weight, row_stride: taps, column_stride: 1 };
-        let weight = LeftPanels::pack(view, shape.out_channels, taps);
+        let weight =
+            LeftPanels::pack(view, shape.out_channels, taps, block_of(shape.kernel_h * shape.kernel_w));
         Ok(Self { shape, stride, padding, weight, bias: bias.map(<[f32]>::to_vec) })
     }
 

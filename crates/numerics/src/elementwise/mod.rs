@@ -10,9 +10,8 @@ pub(crate) use functions::{
 };
 pub(crate) use reduce::{Squares, Sum, largest, reduce};
 
-use rayon::prelude::*;
-
 use crate::isa::{Isa, Kernel};
+use crate::parallel::for_each_chunk;
 use crate::simd::{Scalar, Simd};
 
 /// Elements of a job.
@@ -94,16 +93,81 @@ impl<F: Zip> Kernel for ZipSlice<'_, F> {
     }
 }
 
+/// `a[i] = f(a[i], b[i])` as a kernel.
+struct ZipInPlace<'a, F> {
+    f: F,
+    a: &'a mut [f32],
+    b: &'a [f32],
+}
+
+impl<F: Zip> Kernel for ZipInPlace<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { f, a, b } = self;
+        assert_eq!(a.len(), b.len());
+        let whole = a.len() - a.len() % S::LANES;
+        for i in (0..whole).step_by(S::LANES) {
+            // SAFETY: `whole` is at most the length of both.
+            unsafe {
+                let at = a.as_mut_ptr().add(i);
+                s.store(at, f.apply(s, s.load(at), s.load(b.as_ptr().add(i))));
+            }
+        }
+        for i in whole..a.len() {
+            a[i] = f.apply(Scalar, a[i], b[i]);
+        }
+    }
+}
+
+/// `x[i] = f(x[i])` on this thread.
+#[inline(always)]
+pub(crate) fn map_in_place<S: Simd>(s: S, f: impl Map, x: &mut [f32]) {
+    let whole = x.len() - x.len() % S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: `whole` is at most the length.
+        unsafe {
+            let at = x.as_mut_ptr().add(i);
+            s.store(at, f.apply(s, s.load(at)));
+        }
+    }
+    for x in &mut x[whole..] {
+        *x = f.apply(Scalar, *x);
+    }
+}
+
+/// [`map_in_place`] as a kernel.
+pub(crate) struct MapInPlace<'a, F> {
+    pub(crate) f: F,
+    pub(crate) x: &'a mut [f32],
+}
+
+impl<F: Map> Kernel for MapInPlace<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        map_in_place(s, self.f, self.x);
+    }
+}
+
 /// `out[i] = f(x[i])` over the current threads.
 pub(crate) fn map(f: impl Map, x: &[f32], out: &mut [f32]) {
     let isa = Isa::active();
-    let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
-    chunks.for_each(|(out, x)| isa.run(MapSlice { f, x, out }));
+    for_each_chunk((out, CHUNK), (x, CHUNK), |_, out, x| isa.run(MapSlice { f, x, out }));
 }
 
 /// `out[i] = f(a[i], b[i])` over the current threads.
 pub(crate) fn zip(f: impl Zip, a: &[f32], b: &[f32], out: &mut [f32]) {
     let isa = Isa::active();
-    let chunks = out.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
-    chunks.for_each(|((out, a), b)| isa.run(ZipSlice { f, a, b, out }));
+    for_each_chunk((out, CHUNK), (a, CHUNK), |i, out, a| {
+        isa.run(ZipSlice { f, a, b: &b[i * CHUNK..][..out.len()], out });
+    });
+}
+
+/// `a[i] = f(a[i], b[i])` over the current threads.
+pub(crate) fn zip_in_place(f: impl Zip, a: &mut [f32], b: &[f32]) {
+    let isa = Isa::active();
+    for_each_chunk((a, CHUNK), (b, CHUNK), |_, a, b| isa.run(ZipInPlace { f, a, b }));
 }

@@ -19,7 +19,9 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// `len` zeros, rounded up to whole lines.
     pub(crate) fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)] }
+        let mut buffer = Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)] };
+        crate::prefer_large_pages(buffer.as_mut_slice());
+        buffer
     }
 
     /// At least `len` floats of any value.
@@ -51,6 +53,12 @@ impl std::fmt::Debug for Buffer {
 
 thread_local! {
     static SCRATCH: RefCell<Buffer> = const { RefCell::new(Buffer { lines: Vec::new() }) };
+    static OFFSETS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends `f` this thread's list of offsets, under the conditions of [`with_scratch`].
+pub(crate) fn with_offsets<T>(f: impl FnOnce(&mut Vec<u32>) -> T) -> T {
+    OFFSETS.with_borrow_mut(f)
 }
 
 /// Lends `f` this thread's scratch of `N` parts of the given lengths, 64-byte aligned where the
@@ -93,5 +101,19 @@ impl<'a> Out<'a> {
     pub(crate) fn at(self, index: usize) -> *mut f32 {
         assert!(index < self.len, "index {index} of an output of {}", self.len);
         self.start.wrapping_add(index)
+    }
+
+    /// `len` elements from `index` on.
+    ///
+    /// # Safety
+    /// No other thread may touch them while the slice lives.
+    pub(crate) unsafe fn slice(self, index: usize, len: usize) -> &'a mut [f32] {
+        assert!(
+            index <= self.len && len <= self.len - index,
+            "{len} from {index} of an output of {}",
+            self.len
+        );
+        // SAFETY: within the slice that `new` was given; the caller promises that it is not shared.
+        unsafe { std::slice::from_raw_parts_mut(self.start.wrapping_add(index), len) }
     }
 }

@@ -13,15 +13,17 @@ mod pack;
 mod rows;
 mod tile;
 
-pub(crate) use buffer::{Buffer, Out, with_scratch};
+pub(crate) use buffer::{Buffer, Out, with_offsets, with_scratch};
 pub(crate) use pack::{LeftPanels, RightPanels, View, blocks, pack_left, pack_right};
 pub(crate) use rows::multiply_rows;
-pub(crate) use tile::{Start, Tile, multiply_tile};
+pub(crate) use tile::{Panel, Right, Start, Tile, multiply_tile};
 
 /// Rows of a tile, and of a panel of the left operand.
 pub(crate) const ROWS: usize = 12;
 /// Columns of a tile, and of a panel of the right operand.
 pub(crate) const COLUMNS: usize = 32;
+/// Columns of half a tile, which lie side by side in operand and output.
+pub(crate) const HALF: usize = COLUMNS / 2;
 /// Terms of a block: a left panel of this depth takes 12 KiB, a right one 32 KiB.
 pub(crate) const DEPTH: usize = 256;
 /// Jobs wanted for each thread, so that the last ones to finish wait little.

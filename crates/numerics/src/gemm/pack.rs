@@ -73,9 +73,9 @@ fn pack_panel<const LANES: usize>(
     }
 }
 
-/// Blocks of [`DEPTH`] terms: the first term and the number of terms of each.
-pub(crate) fn blocks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..terms).step_by(DEPTH).map(move |from| (from, DEPTH.min(terms - from)))
+/// Blocks of terms: the first term and the number of terms of each.
+pub(crate) fn blocks(terms: usize, block: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..terms).step_by(block).map(move |from| (from, block.min(terms - from)))
 }
 
 /// A right operand packed whole, `[block][panel][term][column]`, so that it is read in order.
@@ -93,7 +93,7 @@ impl RightPanels {
     pub(crate) fn pack(right: View<'_>, depth: usize, columns: usize) -> Self {
         let padded = columns.next_multiple_of(COLUMNS);
         let mut buffer = Buffer::zeroed(padded * depth);
-        for (from, terms) in blocks(depth) {
+        for (from, terms) in blocks(depth, DEPTH) {
             let to = &mut buffer.as_mut_slice()[from * padded..][..terms * padded];
             pack_right(right, (0, columns), (from, terms), to);
         }
@@ -120,23 +120,30 @@ pub(crate) struct LeftPanels {
     pub(crate) rows: usize,
     /// Terms of every row.
     pub(crate) depth: usize,
+    /// Terms of a block.
+    pub(crate) block: usize,
 }
 
 impl LeftPanels {
-    /// Packs a `rows` x `depth` matrix.
-    pub(crate) fn pack(left: View<'_>, rows: usize, depth: usize) -> Self {
+    /// Packs a `rows` x `depth` matrix in blocks of `block` terms.
+    pub(crate) fn pack(left: View<'_>, rows: usize, depth: usize, block: usize) -> Self {
         let padded = rows.next_multiple_of(ROWS);
         let mut buffer = Buffer::zeroed(padded * depth);
-        for (from, terms) in blocks(depth) {
+        for (from, terms) in blocks(depth, block) {
             let to = &mut buffer.as_mut_slice()[from * padded..][..terms * padded];
             pack_left(left, (0, rows), (from, terms), to);
         }
-        Self { buffer, rows, depth }
+        Self { buffer, rows, depth, block }
     }
 
     /// Panels of [`ROWS`] rows.
     pub(crate) fn panels(&self) -> usize {
         self.rows.div_ceil(ROWS)
+    }
+
+    /// The blocks of terms: the first term and the number of terms of each.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        blocks(self.depth, self.block)
     }
 
     /// One of the [`blocks`] of a panel.

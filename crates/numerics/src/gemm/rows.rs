@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{
-    COLUMNS, DEPTH, JOBS_PER_THREAD, Out, ROWS, RightPanels, Start, Tile, View, blocks, multiply_tile,
+    COLUMNS, DEPTH, JOBS_PER_THREAD, Out, Panel, ROWS, RightPanels, Start, Tile, View, blocks, multiply_tile,
     pack_left, with_scratch,
 };
 use crate::isa::{Isa, Kernel};
+use crate::parallel;
 use crate::simd::Simd;
 
 /// Rows of a job: packed for one block of terms they take 192 KiB.
@@ -34,7 +33,8 @@ pub(crate) fn multiply_rows(
         right.panels().div_ceil(wanted.div_ceil(row_jobs))
     };
     let column_jobs = right.panels().div_ceil(panels_each);
-    (0..row_jobs * column_jobs).into_par_iter().for_each(|job| {
+    let work = 2 * rows * right.columns * right.depth;
+    parallel::for_each(row_jobs * column_jobs, work, |job| {
         let first_row = job / column_jobs * JOB_ROWS;
         let first_panel = job % column_jobs * panels_each;
         with_scratch([JOB_ROWS * DEPTH], |[scratch]| {
@@ -68,7 +68,7 @@ impl Kernel for Job<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let count = self.rows.len();
-        for block in blocks(self.right.depth) {
+        for block in blocks(self.right.depth, DEPTH) {
             let packed = count.div_ceil(ROWS) * ROWS * block.1;
             let left = &mut self.scratch[..packed];
             pack_left(self.left, (self.rows.start, count), block, left);
@@ -90,14 +90,11 @@ impl Job<'_> {
         };
         for (i, left) in self.scratch[..packed].chunks_exact(ROWS * block.1).enumerate() {
             let row = self.rows.start + i * ROWS;
-            let tile = Tile {
-                rows: ROWS.min(self.rows.end - row),
-                columns: COLUMNS.min(self.right.columns - first_column),
-                left,
-                right: self.right.panel(panel, block),
-                out: self.out.at(row * self.right.columns + first_column),
-                row_stride: self.right.columns,
-            };
+            let rows = ROWS.min(self.rows.end - row);
+            let columns = COLUMNS.min(self.right.columns - first_column);
+            let right = Panel::new(self.right.panel(panel, block), block.1);
+            let out = self.out.at(row * self.right.columns + first_column);
+            let tile = Tile::joined((rows, columns), left, right, out, self.right.columns);
             // SAFETY: the tile lies within the output and within this job's rows and panels.
             unsafe { multiply_tile(s, tile, start) };
         }

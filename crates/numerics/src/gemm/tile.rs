@@ -1,6 +1,6 @@
 //! One tile of results in registers.
 
-use super::{COLUMNS, ROWS};
+use super::{COLUMNS, HALF, ROWS};
 use crate::simd::Simd;
 
 /// What the chains of a tile begin with.
@@ -16,76 +16,117 @@ pub(crate) enum Start<'a> {
     PerColumn(&'a [f32]),
 }
 
+/// Where a right operand's values lie: the columns of a term are two runs of [`HALF`].
+pub(crate) trait Right: Copy {
+    /// Where the value of `term` in `column` lies; those up to the end of its half follow.
+    ///
+    /// # Safety
+    /// The operand must have that term.
+    unsafe fn at(self, term: usize, column: usize) -> *const f32;
+}
+
+/// A packed panel, `[term][COLUMNS]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Panel(*const f32);
+
+impl Panel {
+    /// A panel of at least `depth` terms.
+    #[inline(always)]
+    pub(crate) fn new(values: &[f32], depth: usize) -> Self {
+        assert!(values.len() >= depth * COLUMNS, "a panel of {depth} terms");
+        Self(values.as_ptr())
+    }
+}
+
+impl Right for Panel {
+    #[inline(always)]
+    unsafe fn at(self, term: usize, column: usize) -> *const f32 {
+        self.0.wrapping_add(term * COLUMNS + column)
+    }
+}
+
 /// A tile's place and operands.
 #[derive(Clone, Copy)]
-pub(crate) struct Tile<'a> {
+pub(crate) struct Tile<'a, R> {
     /// Rows that exist, at most [`ROWS`].
     pub(crate) rows: usize,
-    /// Columns that exist, at most [`COLUMNS`].
-    pub(crate) columns: usize,
-    /// A left panel, `[term][ROWS]`.
+    /// Columns that exist of each half, at most [`HALF`].
+    pub(crate) columns: [usize; 2],
+    /// A left panel, `[term][ROWS]`, which says how many terms there are.
     pub(crate) left: &'a [f32],
-    /// A right panel of as many terms, `[term][COLUMNS]`.
-    pub(crate) right: &'a [f32],
-    /// The first result.
-    pub(crate) out: *mut f32,
+    /// The right operand, of as many terms.
+    pub(crate) right: R,
+    /// The first result of each half.
+    pub(crate) out: [*mut f32; 2],
     /// From a row of results to the next.
     pub(crate) row_stride: usize,
+}
+
+impl<'a, R> Tile<'a, R> {
+    /// A tile whose `columns` results lie side by side from `out` on.
+    #[inline(always)]
+    pub(crate) fn joined(
+        (rows, columns): (usize, usize),
+        left: &'a [f32],
+        right: R,
+        out: *mut f32,
+        row_stride: usize,
+    ) -> Self {
+        let columns = [columns.min(HALF), columns.saturating_sub(HALF)];
+        Self { rows, columns, left, right, out: [out, out.wrapping_add(HALF)], row_stride }
+    }
 }
 
 /// Extends the chains of a tile by the terms of its panels.
 ///
 /// # Safety
-/// `out` and `row_stride` must name `rows` x `columns` places that no other thread touches.
+/// `out` and `row_stride` must name `rows` x `columns` places that no other thread touches, and
+/// `right` must be readable for all terms and columns.
 #[inline(always)]
-pub(crate) unsafe fn multiply_tile<S: Simd>(s: S, tile: Tile<'_>, start: Start<'_>) {
-    let depth = tile.right.len() / COLUMNS;
-    assert!(tile.left.len() == depth * ROWS && tile.rows <= ROWS && tile.columns <= COLUMNS);
-    let Tile { rows, columns, out, row_stride, .. } = tile;
+pub(crate) unsafe fn multiply_tile<S: Simd, R: Right>(s: S, tile: Tile<'_, R>, start: Start<'_>) {
+    let Tile { rows, columns, left, .. } = tile;
+    assert!(left.len().is_multiple_of(ROWS) && rows <= ROWS && columns[0] <= HALF && columns[1] <= HALF);
     let computed = computed_rows::<S>(rows);
-    let fresh = matches!(start, Start::Zero);
-    if computed == rows && columns == COLUMNS {
-        // SAFETY: the caller's promise; the panels' lengths are asserted.
-        unsafe {
-            if !fresh {
-                begin(start, (rows, columns), out, row_stride);
-            }
-            whole(s, computed, fresh, depth, &tile, out, row_stride);
-        }
-        return;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { begin(start, (rows, columns), out, row_stride) };
-    let mut all = [0.0f32; ROWS * COLUMNS];
-    for r in 0..rows {
-        // SAFETY: the caller's promise; `all` holds a whole tile.
-        unsafe { all.as_mut_ptr().add(r * COLUMNS).copy_from(out.add(r * row_stride), columns) };
-    }
-    // SAFETY: `all` holds a whole tile; the panels' lengths are asserted.
-    unsafe { whole(s, computed, false, depth, &tile, all.as_mut_ptr(), COLUMNS) };
-    for r in 0..rows {
-        // SAFETY: the caller's promise; `all` holds a whole tile.
-        unsafe { out.add(r * row_stride).copy_from(all.as_ptr().add(r * COLUMNS), columns) };
+    if computed == rows && columns == [HALF; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { whole(s, computed, &tile, start) };
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { partial(s, computed, tile, start) };
     }
 }
 
-/// Writes what the chains begin with.
+/// A tile that is not whole, computed beside its place.
 ///
 /// # Safety
 /// As [`multiply_tile`].
 #[inline(always)]
-unsafe fn begin(start: Start<'_>, (rows, columns): (usize, usize), out: *mut f32, stride: usize) {
-    for r in 0..rows {
-        if matches!(start, Start::Stored) {
-            return;
+unsafe fn partial<S: Simd, R: Right>(s: S, computed: usize, tile: Tile<'_, R>, start: Start<'_>) {
+    let mut all = [0.0f32; ROWS * COLUMNS];
+    for r in 0..tile.rows {
+        for (half, &columns) in tile.columns.iter().enumerate() {
+            let to = &mut all[r * COLUMNS + half * HALF..][..columns];
+            match start {
+                Start::Zero => {}
+                Start::PerRow(values) => to.fill(values[r]),
+                Start::PerColumn(values) => {
+                    to.copy_from_slice(&values[(half * HALF).min(values.len())..][..columns])
+                }
+                // SAFETY: the caller's promise.
+                Start::Stored => unsafe {
+                    to.as_mut_ptr().copy_from(tile.out[half].wrapping_add(r * tile.row_stride), columns);
+                },
+            }
         }
-        // SAFETY: the caller's promise.
-        let row = unsafe { std::slice::from_raw_parts_mut(out.add(r * stride), columns) };
-        match start {
-            Start::Stored => {}
-            Start::Zero => row.fill(0.0),
-            Start::PerRow(values) => row.fill(values[r]),
-            Start::PerColumn(values) => row.copy_from_slice(&values[..columns]),
+    }
+    let out = [all.as_mut_ptr(), all.as_mut_ptr().wrapping_add(HALF)];
+    // SAFETY: `all` holds a whole tile; the rest is the caller's promise.
+    unsafe { whole(s, computed, &Tile { out, row_stride: COLUMNS, ..tile }, Start::Stored) };
+    for r in 0..tile.rows {
+        for (half, &columns) in tile.columns.iter().enumerate() {
+            let from = &all[r * COLUMNS + half * HALF..][..columns];
+            // SAFETY: the caller's promise.
+            unsafe { tile.out[half].wrapping_add(r * tile.row_stride).copy_from(from.as_ptr(), columns) };
         }
     }
 }
@@ -104,86 +145,99 @@ fn computed_rows<S: Simd>(rows: usize) -> usize {
     }
 }
 
-/// Computes `rows` (as [`computed_rows`] gives them) x [`COLUMNS`] results, started from +0 where
-/// `fresh` and else from what `out` holds.
+/// Computes `rows` (as [`computed_rows`] gives them) x [`COLUMNS`] results.
 ///
 /// # Safety
-/// That many places at `out` are ours, and the panels have `depth` terms.
+/// As [`multiply_tile`], for that many rows and all columns.
 #[inline(always)]
-unsafe fn whole<S: Simd>(
-    s: S,
-    rows: usize,
-    fresh: bool,
-    depth: usize,
-    tile: &Tile<'_>,
-    out: *mut f32,
-    stride: usize,
-) {
+unsafe fn whole<S: Simd, R: Right>(s: S, rows: usize, tile: &Tile<'_, R>, start: Start<'_>) {
     for column in (0..COLUMNS).step_by(2 * S::LANES) {
-        let step = |row: usize| {
-            let left = tile.left.as_ptr().wrapping_add(row);
-            let right = tile.right.as_ptr().wrapping_add(column);
-            let out = out.wrapping_add(row * stride + column);
-            Step { depth, left, right, out, stride, fresh }
-        };
+        let step = Step { tile, column, start };
         // SAFETY: the steps stay within `rows` x `COLUMNS`.
         unsafe {
             if S::TILE_ROWS < 8 {
                 match rows {
-                    4 => registers::<S, 4>(s, step(0)),
-                    6 => registers::<S, 6>(s, step(0)),
+                    4 => registers::<S, R, 4>(s, 0, step),
+                    6 => registers::<S, R, 6>(s, 0, step),
                     8 => {
-                        registers::<S, 4>(s, step(0));
-                        registers::<S, 4>(s, step(4));
+                        registers::<S, R, 4>(s, 0, step);
+                        registers::<S, R, 4>(s, 4, step);
                     }
                     _ => {
-                        registers::<S, 6>(s, step(0));
-                        registers::<S, 6>(s, step(6));
+                        registers::<S, R, 6>(s, 0, step);
+                        registers::<S, R, 6>(s, 6, step);
                     }
                 }
             } else {
                 match rows {
-                    4 => registers::<S, 4>(s, step(0)),
-                    8 => registers::<S, 8>(s, step(0)),
-                    _ => registers::<S, 12>(s, step(0)),
+                    4 => registers::<S, R, 4>(s, 0, step),
+                    8 => registers::<S, R, 8>(s, 0, step),
+                    _ => registers::<S, R, 12>(s, 0, step),
                 }
             }
         }
     }
 }
 
-/// What [`registers`] works on.
-struct Step {
-    depth: usize,
-    left: *const f32,
-    right: *const f32,
-    out: *mut f32,
-    stride: usize,
-    fresh: bool,
+/// Two vectors of columns of a tile, from `column` on.
+struct Step<'a, R> {
+    tile: &'a Tile<'a, R>,
+    column: usize,
+    start: Start<'a>,
 }
 
-/// `N` rows of two vectors, kept in registers over `depth` terms.
+impl<R> Clone for Step<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Step<'_, R> {}
+
+impl<R> Step<'_, R> {
+    /// Where the result of `row` in `column` lies.
+    #[inline(always)]
+    fn out(&self, row: usize, column: usize) -> *mut f32 {
+        self.tile.out[column / HALF].wrapping_add(row * self.tile.row_stride + column % HALF)
+    }
+}
+
+/// `N` rows of two vectors from `row` on, kept in registers over all terms.
 ///
 /// # Safety
-/// `left` has `depth` terms of [`ROWS`], `right` of [`COLUMNS`], `out` `N` rows of two vectors.
+/// As [`multiply_tile`], for these rows and columns.
 #[inline(always)]
-unsafe fn registers<S: Simd, const N: usize>(s: S, Step { depth, left, right, out, stride, fresh }: Step) {
+unsafe fn registers<S: Simd, R: Right, const N: usize>(s: S, row: usize, step: Step<'_, R>) {
+    let columns = [step.column, step.column + S::LANES];
+    let (left, right) = (step.tile.left, step.tile.right);
     let mut sums = [[s.splat(0.0); 2]; N];
-    if !fresh {
-        for (r, [first, second]) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe {
-                *first = s.load(out.add(r * stride));
-                *second = s.load(out.add(r * stride + S::LANES));
+    match step.start {
+        Start::Zero => {}
+        Start::Stored => {
+            for (r, [first, second]) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    *first = s.load(step.out(row + r, columns[0]));
+                    *second = s.load(step.out(row + r, columns[1]));
+                }
             }
         }
+        Start::PerRow(values) => {
+            for (sums, &value) in sums.iter_mut().zip(&values[row..][..N]) {
+                *sums = [s.splat(value); 2];
+            }
+        }
+        Start::PerColumn(values) => {
+            let values = &values[columns[0]..][..2 * S::LANES];
+            // SAFETY: the slice is as long as both vectors.
+            sums = [unsafe { [s.load(values.as_ptr()), s.load(values.as_ptr().add(S::LANES))] }; N];
+        }
     }
-    for term in 0..depth {
-        // SAFETY: the caller's promise.
+    for term in 0..left.len() / ROWS {
+        // SAFETY: the caller's promise; a term of the left panel has `ROWS` values.
         unsafe {
-            let right = right.add(term * COLUMNS);
-            let (b0, b1) = (s.load(right), s.load(right.add(S::LANES)));
-            let left = left.add(term * ROWS);
+            let (b0, b1) = (s.load(right.at(term, columns[0])), s.load(right.at(term, columns[1])));
+            let left = left.as_ptr().add(term * ROWS + row);
             for (r, [first, second]) in sums.iter_mut().enumerate() {
                 let a = s.splat(left.add(r).read());
                 *first = s.fma(a, b0, *first);
@@ -194,8 +248,8 @@ unsafe fn registers<S: Simd, const N: usize>(s: S, Step { depth, left, right, ou
     for (r, [first, second]) in sums.into_iter().enumerate() {
         // SAFETY: the caller's promise.
         unsafe {
-            s.store(out.add(r * stride), first);
-            s.store(out.add(r * stride + S::LANES), second);
+            s.store(step.out(row + r, columns[0]), first);
+            s.store(step.out(row + r, columns[1]), second);
         }
     }
 }

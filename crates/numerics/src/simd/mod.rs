@@ -49,10 +49,32 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `yes` where `a > b`, else `no` (also where either is NaN).
     fn if_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// `a` where `a < b`, else `b` (also where either is NaN).
+    #[inline(always)]
+    fn lesser(self, a: Self::V, b: Self::V) -> Self::V {
+        self.if_gt(b, a, a, b)
+    }
+    /// `a` where `a > b`, else `b` (also where either is NaN).
+    #[inline(always)]
+    fn greater(self, a: Self::V, b: Self::V) -> Self::V {
+        self.if_gt(a, b, a, b)
+    }
     /// `a` without its sign.
     fn abs(self, a: Self::V) -> Self::V;
     /// The size of `size`, which is not negative, with the sign of `sign`.
     fn with_sign(self, size: Self::V, sign: Self::V) -> Self::V;
     /// The bits of each lane moved up by 23: a biased exponent in the low bits becomes a power of 2.
     fn shift_to_exponent(self, a: Self::V) -> Self::V;
+    /// `a * 2^n`, rounded once, for `a` from 0.5 to 2 and whole numbers `n` from -151 to 129.
+    #[inline(always)]
+    fn times_power_of_two(self, a: Self::V, n: Self::V) -> Self::V {
+        // In two factors, so that the first product is exact and the second rounds, also where the result
+        // is subnormal or infinite. Adding 1.5 * 2^23 brings the nearest integer to the low bits.
+        let to_integer = self.splat(12_582_912.0);
+        let half = self.sub(self.fma(n, self.splat(0.5), to_integer), to_integer);
+        let biased = self.splat(12_582_912.0 + 127.0);
+        let first = self.shift_to_exponent(self.add(half, biased));
+        let second = self.shift_to_exponent(self.add(self.sub(n, half), biased));
+        self.mul(self.mul(a, first), second)
+    }
 }

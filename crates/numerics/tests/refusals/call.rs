@@ -171,6 +171,21 @@ impl Call {
         }
         assert_same(&out, &expected, "the output");
     }
+
+    /// As [`Call::check`], for a function that changes `x`.
+    #[track_caller]
+    pub fn check_in_place(
+        &self,
+        x: &[f32],
+        run: impl Fn(&mut [f32]) -> Result<(), NumericsError>,
+        define: impl FnOnce(&mut [f32]),
+    ) {
+        let (mut ours, mut expected) = (x.to_vec(), x.to_vec());
+        if self.judge(run(&mut ours)).is_some() {
+            define(&mut expected);
+        }
+        assert_same(&ours, &expected, "in place");
+    }
 }
 
 /// The size of a convolution's output, or 1 where it has none.

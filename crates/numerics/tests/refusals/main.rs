@@ -12,7 +12,9 @@ use call::{Call, Fault, absurd, dimension, kernels, lengths, note_size, note_vie
 use proptest::collection::vec;
 use proptest::prelude::*;
 use seedfarm_numerics::matmul::{Strided, batched_matmul, batched_matmul_strided};
-use seedfarm_numerics::norm::{GroupNormShape, group_norm, group_norm_silu, layer_norm, softmax};
+use seedfarm_numerics::norm::{
+    GroupNormShape, group_norm, group_norm_silu, group_norm_silu_in_place, layer_norm, softmax,
+};
 use seedfarm_numerics::{
     AttentionShape, ConvShape, Mask, PackedConv2d, PackedLinear, Padding, attention, math, pointwise,
     reference,
@@ -56,6 +58,17 @@ fn rows<'a>(x: &'a [f32], width: usize, f: impl Fn(&[f32], &mut [f32]) + 'a) -> 
     }
 }
 
+/// The definition of a group norm, group by group.
+fn define_groups(x: &[f32], shape: &GroupNormShape, weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let each = shape.channels / shape.groups;
+    let size = each * shape.spatial;
+    for (i, (x, out)) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)).enumerate() {
+        let first = i % shape.groups * each;
+        let (weight, bias) = (&weight[first..][..each], &bias[first..][..each]);
+        reference::group_norm(x, shape.spatial, weight, bias, eps, out);
+    }
+}
+
 /// Whether `n` can be split into `groups`.
 fn divides(groups: usize, n: usize) -> bool {
     groups != 0 && n.is_multiple_of(groups)
@@ -85,6 +98,9 @@ proptest! {
         };
         call.check(out_len, |out| pointwise::add(&a, &b, out), pairs(|a, b| a + b));
         call.check(out_len, |out| pointwise::mul(&a, &b, out), pairs(|a, b| a * b));
+        let mut call = Call::default();
+        call.fault(b.len() != len, Fault::Length);
+        call.check_in_place(&a, |sum| pointwise::add_assign(sum, &b), pairs(|a, b| a + b));
     }
 
     #[test]
@@ -108,6 +124,29 @@ proptest! {
             |out| pointwise::add_channels(&x, &bias, outer, inner, out),
             |out| (0..out.len()).for_each(|i| out[i] = x[i] + bias[i / inner]),
         );
+        let mut call = Call::default();
+        let (x, bias) = (call.slice(&[outer, inner], skews[2]), call.slice(&[outer], skews[3]));
+        call.check_in_place(
+            &x,
+            |x| pointwise::add_channels_assign(x, &bias, outer, inner),
+            |x| (0..x.len()).for_each(|i| x[i] += bias[i / inner]),
+        );
+    }
+
+    #[test]
+    fn transposing_refuses_or_is_right(
+        batch in dimension(), rows in prop_oneof![dimension(), 30usize..70], columns in dimension(),
+        skews in skews::<2>(),
+    ) {
+        let mut call = Call::default();
+        let x = call.slice(&[batch, rows, columns], skews[0]);
+        let len = call.length(&[batch, columns, rows], skews[1]);
+        call.check(len, |out| pointwise::transpose(&x, batch, rows, columns, out), |out| {
+            for (i, out) in out.iter_mut().enumerate() {
+                let (matrix, column, row) = (i / (rows * columns), i / rows % columns, i % rows);
+                *out = x[(matrix * rows + row) * columns + column];
+            }
+        });
     }
 
     #[test]
@@ -163,20 +202,24 @@ proptest! {
         let len = call.length(&[batch, channels, spatial], skews[1]);
         let (weight, bias) = (call.slice(&[channels], skews[2]), call.slice(&[channels], skews[3]));
         call.fault(!divides(groups, channels), Fault::NotDivisible);
-        let define = |out: &mut [f32]| {
-            let each = channels / groups;
-            let size = each * spatial;
-            for (i, (x, out)) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)).enumerate() {
-                let first = i % groups * each;
-                let (weight, bias) = (&weight[first..][..each], &bias[first..][..each]);
-                reference::group_norm(x, spatial, weight, bias, eps, out);
-            }
-        };
+        let define = |out: &mut [f32]| define_groups(&x, &shape, &weight, &bias, eps, out);
         call.check(len, |out| group_norm(&x, &shape, &weight, &bias, eps, out), define);
         call.check(len, |out| group_norm_silu(&x, &shape, &weight, &bias, eps, out), |out| {
             define(out);
             out.iter_mut().for_each(|x| *x = reference::silu(*x));
         });
+        let mut call = Call::default();
+        let x = call.slice(&[batch, channels, spatial], skews[0]);
+        let (weight, bias) = (call.slice(&[channels], skews[2]), call.slice(&[channels], skews[3]));
+        call.fault(!divides(groups, channels), Fault::NotDivisible);
+        call.check_in_place(
+            &x,
+            |x| group_norm_silu_in_place(x, &shape, &weight, &bias, eps),
+            |out| {
+                define_groups(&x, &shape, &weight, &bias, eps, out);
+                out.iter_mut().for_each(|x| *x = reference::silu(*x));
+            },
+        );
     }
 
     #[test]
@@ -329,5 +372,5 @@ fn no_kernel_is_left_out() {
             assert!(ours.contains(&format!("{name}(")), "nothing is thrown at {name}");
         }
     }
-    assert!(found >= 22, "only {found} fallible functions");
+    assert!(found >= 26, "only {found} fallible functions");
 }

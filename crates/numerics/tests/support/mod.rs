@@ -40,6 +40,7 @@ pub fn numbers(seed: u64, len: usize, values: Values) -> Vec<f32> {
 
 /// Every instruction set of this machine and several numbers of threads.
 pub fn everywhere(mut check: impl FnMut(&str) + Send) {
+    seedfarm_numerics::always_split(true);
     for threads in [1, 2, 3, 7] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
         for isa in Isa::supported() {
