@@ -92,12 +92,12 @@ impl Layer {
         let normed = self.norm1.forward(hidden)?;
         let (q, k, v) = (self.q.forward(&normed)?, self.k.forward(&normed)?, self.v.forward(&normed)?);
         let attended = self.out.forward(&ops.attention(&q, &k, &v, self.attention)?)?;
-        let hidden = ops.add(hidden, &attended)?;
+        let hidden = ops.add_into(attended, hidden)?;
         let inner = self.fc1.forward(&self.norm2.forward(&hidden)?)?;
         let inner = match activation {
             Activation::QuickGelu => ops.quick_gelu(&inner)?,
             Activation::Gelu => ops.gelu(&inner)?,
         };
-        ops.add(&hidden, &self.fc2.forward(&inner)?)
+        ops.add_into(self.fc2.forward(&inner)?, &hidden)
     }
 }

@@ -11,6 +11,7 @@
 mod clip;
 mod config;
 mod device;
+mod embeddings;
 mod error;
 mod fingerprint;
 mod folder;
@@ -32,5 +33,5 @@ pub use error::{Error, Result};
 pub use fingerprint::{ENGINE_REVISION, fingerprint};
 pub use manifest::read_manifest;
 pub use model::Model;
-pub use render::{Observer, Progress, Rendered, Unobserved, group};
+pub use render::{Observer, Progress, Rendered, StageSeconds, Unobserved, group};
 pub use tokenizer::PromptTokens;

@@ -10,10 +10,11 @@ use crate::config::clip::ClipConfig;
 use crate::config::unet::UnetConfig;
 use crate::config::vae::VaeConfig;
 use crate::device::DeviceSpec;
+use crate::embeddings::Embeddings;
 use crate::folder::ModelFolder;
 use crate::manifest::read_manifest;
 use crate::ops::Ops;
-use crate::render::{Observer, Rendered, Run, check_batch};
+use crate::render::{Observer, Rendered, Run, StageSeconds, check_batch, time_stages};
 use crate::tokenizer::{PromptTokenizer, PromptTokens};
 use crate::unet::Unet;
 use crate::vae::VaeDecoder;
@@ -25,6 +26,7 @@ pub(crate) struct Networks {
     pub ops: Ops,
     pub tokenizer: PromptTokenizer,
     pub text: ClipTextEncoder,
+    pub embeddings: Embeddings,
     pub unet: Unet,
     pub vae: VaeDecoder,
 }
@@ -83,6 +85,14 @@ impl Model {
         self.threads.install(|| Run::new(&self.networks, recipes)?.finish(observer))
     }
 
+    /// Times text encoder, UNet and decoder alone on what a recipe asks for: the least of `calls` calls each.
+    ///
+    /// Errors: as [`Model::render`].
+    pub fn time_stages(&self, recipe: &Recipe, calls: usize) -> Result<StageSeconds> {
+        self.check_recipe(recipe)?;
+        self.threads.install(|| time_stages(&self.networks, recipe, calls))
+    }
+
     fn check_recipe(&self, recipe: &Recipe) -> Result<()> {
         let template = &recipe.template;
         self.check_components(recipe)?;
@@ -136,6 +146,7 @@ impl Networks {
         Ok(Self {
             tokenizer: PromptTokenizer::load(&folder.tokenizer(), &clip)?,
             text: ClipTextEncoder::load(&weights("text_encoder")?, &ops, clip)?,
+            embeddings: Embeddings::default(),
             unet: Unet::load(&weights("unet")?, &ops, unet)?,
             vae: VaeDecoder::load(&weights("vae")?, &ops, vae)?,
             ops,

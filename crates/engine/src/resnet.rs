@@ -55,12 +55,12 @@ impl Resnet {
         let ops = &self.ops;
         let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
         if let (Some(project), Some(time)) = (&self.time, time) {
-            hidden = ops.add_channels(&hidden, &project.forward(time)?)?;
+            hidden = ops.add_channels_into(hidden, &project.forward(time)?)?;
         }
-        let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
+        let hidden = self.conv2.forward(&self.norm2.forward_silu_into(hidden)?)?;
         match &self.shortcut {
-            Some(shortcut) => ops.add(&shortcut.forward(x)?, &hidden),
-            None => ops.add(x, &hidden),
+            Some(shortcut) => ops.add_into(hidden, &shortcut.forward(x)?),
+            None => ops.add_into(hidden, x),
         }
     }
 }

@@ -68,7 +68,7 @@ impl VaeDecoder {
         for block in &self.up {
             hidden = block.forward(&self.ops, hidden)?;
         }
-        self.conv_out.forward(&self.norm_out.forward_silu(&hidden)?)
+        self.conv_out.forward(&self.norm_out.forward_silu_into(hidden)?)
     }
 }
 
@@ -160,11 +160,11 @@ impl PixelAttention {
     fn forward(&self, ops: &Ops, x: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
         let positions = self.norm.forward(x)?.reshape((batch, channels, height * width))?;
-        let positions = positions.transpose(1, 2)?.contiguous()?;
+        let positions = ops.transpose(&positions)?;
         let (q, k, v) =
             (self.q.forward(&positions)?, self.k.forward(&positions)?, self.v.forward(&positions)?);
         let attended = ops.attention(&q, &k, &v, Attention { heads: 1, causal: false })?;
-        let out = self.out.forward(&attended)?.transpose(1, 2)?.contiguous()?;
-        ops.add(&out.reshape((batch, channels, height, width))?, x)
+        let out = ops.transpose(&self.out.forward(&attended)?)?;
+        ops.add_into(out.reshape((batch, channels, height, width))?, x)
     }
 }

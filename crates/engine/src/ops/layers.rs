@@ -135,6 +135,17 @@ impl GroupNorm {
         self.run(x, true)
     }
 
+    /// The norm, then silu, in the memory of `x`, which must be a result that nothing else holds.
+    pub fn forward_silu_into(&self, x: Tensor) -> Result<Tensor> {
+        match &self.affine {
+            Affine::Strict { weight, bias } => {
+                let affine = strict::Affine { weight, bias, epsilon: self.epsilon as f32 };
+                strict::group_norm_silu_into(x, affine, self.groups)
+            }
+            Affine::Fast { .. } => self.run(&x, true),
+        }
+    }
+
     fn run(&self, x: &Tensor, activate: bool) -> Result<Tensor> {
         match &self.affine {
             Affine::Strict { weight, bias } => {

@@ -86,11 +86,28 @@ impl Ops {
         }
     }
 
-    /// `x` `[batch, channels, h, w]` plus one number a channel, `row` `[1, channels]`.
-    pub fn add_channels(&self, x: &Tensor, row: &Tensor) -> Result<Tensor> {
+    /// The same sum in the memory of `sum`, which must be a result that nothing else holds.
+    pub fn add_into(&self, sum: Tensor, term: &Tensor) -> Result<Tensor> {
         match self.numerics {
-            Numerics::Strict => strict::add_channels(x, row),
+            Numerics::Strict => strict::add_into(sum, term),
+            Numerics::Fast => Ok((sum + term)?),
+        }
+    }
+
+    /// `x` `[batch, channels, h, w]` plus one number a channel, `row` `[1, channels]`, in the memory of `x`,
+    /// which must be a result that nothing else holds.
+    pub fn add_channels_into(&self, x: Tensor, row: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::add_channels_into(x, row),
             Numerics::Fast => Ok(x.broadcast_add(&row.reshape((1, (), 1, 1))?)?),
+        }
+    }
+
+    /// `[batch, rows, columns]` to a contiguous `[batch, columns, rows]`.
+    pub fn transpose(&self, x: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::transpose(x),
+            Numerics::Fast => Ok(x.transpose(1, 2)?.contiguous()?),
         }
     }
 

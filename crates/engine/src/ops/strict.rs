@@ -2,11 +2,13 @@
 //!
 //! candle only carries the numbers from one to the next; it computes none of them.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp1, InplaceOp2, Layout, Shape, Tensor,
+};
 use seedfarm_numerics::norm::GroupNormShape;
 use seedfarm_numerics::{
     AttentionShape, Mask, NumericsError, PackedConv2d, PackedLinear, attention as numerics_attention, norm,
-    pointwise,
+    pointwise, prefer_large_pages,
 };
 
 use super::Attention;
@@ -38,8 +40,15 @@ fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result
 
 impl<F> Op1<F> {
     fn finish(&self, run: impl FnOnce(&F, &mut [f32]) -> Done) -> candle_core::Result<(CpuStorage, Shape)> {
-        let mut out = vec![0.0; self.shape.elem_count()];
-        run(&self.run, &mut out).map_err(candle_core::Error::wrap)?;
+        let len = self.shape.elem_count();
+        let mut out: Vec<f32> = Vec::with_capacity(len);
+        // SAFETY: the memory is the vector's own. Every operation writes each element before it reads it,
+        // which their tests hold by what was there before.
+        let elements = unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr(), len) };
+        prefer_large_pages(elements);
+        run(&self.run, elements).map_err(candle_core::Error::wrap)?;
+        // SAFETY: written, where the operation did not refuse.
+        unsafe { out.set_len(len) };
         Ok((CpuStorage::F32(out), self.shape.clone()))
     }
 }
@@ -88,6 +97,47 @@ impl<F: Fn(&[f32], &[f32], &[f32], &mut [f32]) -> Done> CustomOp3 for Op3<F> {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (a, b, c) = (elements(a, a_layout)?, elements(b, b_layout)?, elements(c, c_layout)?);
         self.0.finish(|run, out| run(a, b, c, out))
+    }
+}
+
+/// An operation that changes its first tensor.
+struct InPlace<F> {
+    name: &'static str,
+    run: F,
+}
+
+/// The elements of a contiguous `f32` tensor, to be changed.
+fn elements_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(all), Some((start, end))) => Ok(&mut all[start..end]),
+        _ => candle_core::bail!("strict operations take contiguous f32 tensors"),
+    }
+}
+
+impl<F: Fn(&mut [f32]) -> Done> InplaceOp1 for InPlace<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        (self.run)(elements_mut(x, layout)?).map_err(candle_core::Error::wrap)
+    }
+}
+
+impl<F: Fn(&mut [f32], &[f32]) -> Done> InplaceOp2 for InPlace<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &mut CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (a, b) = (elements_mut(a, a_layout)?, elements(b, b_layout)?);
+        (self.run)(a, b).map_err(candle_core::Error::wrap)
     }
 }
 
@@ -142,13 +192,28 @@ pub(super) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     zip("add", a, b, pointwise::add)
 }
 
-/// `x` `[batch, channels, h, w]` plus `row` `[1, channels]`.
-pub(super) fn add_channels(x: &Tensor, row: &Tensor) -> Result<Tensor> {
+/// `sum` plus `term`, in the memory of `sum`.
+pub(super) fn add_into(sum: Tensor, term: &Tensor) -> Result<Tensor> {
+    let sum = sum.contiguous()?;
+    sum.inplace_op2(&term.contiguous()?, &InPlace { name: "add_into", run: pointwise::add_assign })?;
+    Ok(sum)
+}
+
+/// `x` `[batch, channels, h, w]` plus `row` `[1, channels]`, in the memory of `x`.
+pub(super) fn add_channels_into(x: Tensor, row: &Tensor) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
-    let rows = row.broadcast_as((batch, channels))?;
-    zip("add_channels", x, &rows, |x, bias, out| {
-        pointwise::add_channels(x, bias, batch * channels, height * width, out)
-    })
+    let x = x.contiguous()?;
+    let rows = row.broadcast_as((batch, channels))?.contiguous()?;
+    let run = |x: &mut [f32], bias: &[f32]| {
+        pointwise::add_channels_assign(x, bias, batch * channels, height * width)
+    };
+    x.inplace_op2(&rows, &InPlace { name: "add_channels_into", run })?;
+    Ok(x)
+}
+
+pub(super) fn transpose(x: &Tensor) -> Result<Tensor> {
+    let (batch, rows, columns) = x.dims3()?;
+    map("transpose", x, (batch, columns, rows), |x, out| pointwise::transpose(x, batch, rows, columns, out))
 }
 
 pub(super) fn upsample2x(x: &Tensor) -> Result<Tensor> {
@@ -191,6 +256,17 @@ pub(super) fn group_norm(x: &Tensor, affine: Affine<'_>, groups: usize, activate
     let shape = GroupNormShape { batch, channels, spatial: height * width, groups };
     let norm = if activate { norm::group_norm_silu } else { norm::group_norm };
     map("group_norm", x, x.shape(), |x, out| norm(x, &shape, affine.weight, affine.bias, affine.epsilon, out))
+}
+
+/// Group norm followed by silu, in the memory of `x`.
+pub(super) fn group_norm_silu_into(x: Tensor, affine: Affine<'_>, groups: usize) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    let shape = GroupNormShape { batch, channels, spatial: height * width, groups };
+    let x = x.contiguous()?;
+    let run =
+        |x: &mut [f32]| norm::group_norm_silu_in_place(x, &shape, affine.weight, affine.bias, affine.epsilon);
+    x.inplace_op1(&InPlace { name: "group_norm_silu_into", run })?;
+    Ok(x)
 }
 
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, config: Attention) -> Result<Tensor> {

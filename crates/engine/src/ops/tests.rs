@@ -68,9 +68,24 @@ fn functions_and_sums_take_any_layout() {
     check("upsample2x", &x, |x| ops.upsample2x(x));
     check("add, left", &x, |x| ops.add(x, &other));
     check("add, right", &x, |x| ops.add(&other, x));
+    check("transpose", &numbers(3, &[2, 7, 5]), |x| ops.transpose(x));
+    check("add_into, sum", &x, |x| ops.add_into(x.copy()?, &other));
+    check("add_into, term", &x, |x| ops.add_into(other.copy()?, x));
     let row = numbers(2, &[1, 6]);
-    check("add_channels, pixels", &x, |x| ops.add_channels(x, &row));
-    check("add_channels, row", &row, |row| ops.add_channels(&x, row));
+    check("add_channels_into, pixels", &x, |x| ops.add_channels_into(x.copy()?, &row));
+    check("add_channels_into, row", &row, |row| ops.add_channels_into(x.copy()?, row));
+}
+
+#[test]
+fn operations_in_place_give_what_the_others_give() {
+    let (ops, x, other) = (strict(), numbers(0, &[2, 6, 5, 4]), numbers(1, &[2, 6, 5, 4]));
+    let sum = ops.add_into(x.copy().unwrap(), &other).unwrap();
+    assert_eq!(bits(&sum), bits(&ops.add(&x, &other).unwrap()));
+    let transposed = ops.transpose(&numbers(2, &[2, 70, 33])).unwrap();
+    assert_eq!(
+        bits(&transposed),
+        bits(&numbers(2, &[2, 70, 33]).transpose(1, 2).unwrap().contiguous().unwrap())
+    );
 }
 
 #[test]
@@ -117,4 +132,7 @@ fn layers_take_any_layout() {
     let norm = GroupNorm::load(&weights.at("group"), 3, 6, 1e-5).unwrap();
     check("group norm", &planes, |x| norm.forward(x));
     check("group norm and silu", &planes, |x| norm.forward_silu(x));
+    check("group norm and silu in place", &planes, |x| norm.forward_silu_into(x.copy()?));
+    let in_place = norm.forward_silu_into(planes.copy().unwrap()).unwrap();
+    assert_eq!(bits(&in_place), bits(&norm.forward_silu(&planes).unwrap()));
 }

@@ -5,9 +5,12 @@ mod batch;
 mod observer;
 mod pixels;
 mod run;
+mod stages;
 
 pub(crate) use self::batch::check_batch;
 pub use self::batch::group;
 pub use self::observer::{Observer, Progress, Unobserved};
 pub use self::pixels::Rendered;
 pub(crate) use self::run::{PADDED_BATCH, Run};
+pub use self::stages::StageSeconds;
+pub(crate) use self::stages::time_stages;

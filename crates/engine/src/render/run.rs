@@ -230,7 +230,8 @@ impl<'a> Texts<'a> {
             ));
         }
         if !self.encoded.contains_key(text) {
-            self.encoded.insert(text, self.networks.text.forward(&tokens.ids)?);
+            let encode = || self.networks.text.forward(&tokens.ids);
+            self.encoded.insert(text, self.networks.embeddings.of(text, encode)?);
         }
         Ok(())
     }

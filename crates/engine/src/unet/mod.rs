@@ -117,7 +117,7 @@ impl Unet {
         for block in &self.up {
             hidden = block.forward(hidden, &time, &mut text, &mut skips)?;
         }
-        self.conv_out.forward(&self.norm_out.forward_silu(&hidden)?)
+        self.conv_out.forward(&self.norm_out.forward_silu_into(hidden)?)
     }
 }
 

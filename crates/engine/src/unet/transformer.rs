@@ -68,7 +68,7 @@ impl Transformer {
     ) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
         let positions = self.norm.forward(x)?.reshape((batch, channels, height * width))?;
-        let positions = positions.transpose(1, 2)?.contiguous()?;
+        let positions = self.ops.transpose(&positions)?;
         let mut hidden = self.proj_in.forward(&positions)?;
         for layer in &self.layers {
             let keys = text
@@ -76,8 +76,8 @@ impl Transformer {
                 .ok_or_else(|| Error::Recipe("the text was prepared for another UNet".to_owned()))?;
             hidden = layer.forward(&self.ops, &hidden, keys)?;
         }
-        let out = self.proj_out.forward(&hidden)?.transpose(1, 2)?.contiguous()?;
-        self.ops.add(&out.reshape((batch, channels, height, width))?, x)
+        let out = self.ops.transpose(&self.proj_out.forward(&hidden)?)?;
+        self.ops.add_into(out.reshape((batch, channels, height, width))?, x)
     }
 }
 
@@ -112,11 +112,11 @@ impl Layer {
     fn forward(&self, ops: &Ops, hidden: &Tensor, text: &AttentionKeys) -> Result<Tensor> {
         let normed = self.norm1.forward(hidden)?;
         let keys = self.image.keys(&normed)?;
-        let hidden = ops.add(&self.image.forward(ops, &normed, &keys)?, hidden)?;
+        let hidden = ops.add_into(self.image.forward(ops, &normed, &keys)?, hidden)?;
         let normed = self.norm2.forward(&hidden)?;
-        let hidden = ops.add(&self.text.forward(ops, &normed, text)?, &hidden)?;
+        let hidden = ops.add_into(self.text.forward(ops, &normed, text)?, &hidden)?;
         let gated = ops.geglu(&self.gate.forward(&self.norm3.forward(&hidden)?)?)?;
-        ops.add(&self.out.forward(&gated)?, &hidden)
+        ops.add_into(self.out.forward(&gated)?, &hidden)
     }
 }
 

@@ -1,0 +1,70 @@
+//! The embeddings of the texts that were read last: most images of a job share theirs.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// Texts kept. One of Stable Diffusion 1.5 takes 236 kB.
+const KEPT: usize = 64;
+
+/// Embeddings by text, the one used last at the back.
+#[derive(Default)]
+pub(crate) struct Embeddings {
+    kept: Mutex<VecDeque<(String, Tensor)>>,
+}
+
+impl Embeddings {
+    /// The embedding of a text, made by `encode` unless it is kept.
+    pub fn of(&self, text: &str, encode: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+        if let Some(known) = self.take(text) {
+            return Ok(self.keep(text, known));
+        }
+        Ok(self.keep(text, encode()?))
+    }
+
+    fn take(&self, text: &str) -> Option<Tensor> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().position(|(known, _)| known == text)?;
+        kept.remove(place).map(|(_, embedding)| embedding)
+    }
+
+    fn keep(&self, text: &str, embedding: Tensor) -> Tensor {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back((text.to_owned(), embedding.clone()));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        embedding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn the_texts_used_last_are_encoded_once() {
+        let embeddings = Embeddings::default();
+        let encoded = |text: &str| {
+            let mut made = false;
+            let encode = || {
+                made = true;
+                Ok(Tensor::new(&[1.0f32], &Device::Cpu)?)
+            };
+            embeddings.of(text, encode).unwrap();
+            made
+        };
+        let texts: Vec<String> = (0..=KEPT).map(|number| number.to_string()).collect();
+        assert!(texts[..KEPT].iter().all(|text| encoded(text)));
+        assert!(!encoded("0"));
+        // One too many: "1" has waited longest.
+        assert!(encoded(&texts[KEPT]));
+        assert!(!encoded("0"));
+        assert!(encoded("1"));
+    }
+}
