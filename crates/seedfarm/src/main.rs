@@ -13,6 +13,7 @@ mod exit;
 mod failure;
 mod human;
 mod local;
+mod memory;
 mod output;
 mod progress;
 mod setup;
@@ -38,6 +39,7 @@ use crate::output::{Output, to_stderr};
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    memory::keep_freed_memory();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => {

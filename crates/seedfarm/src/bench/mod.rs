@@ -2,6 +2,7 @@
 
 pub mod control;
 mod cpu;
+pub mod engine;
 pub mod farm;
 mod latency;
 mod session;

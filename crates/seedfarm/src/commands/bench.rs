@@ -3,11 +3,11 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::bench::{control, farm};
+use crate::bench::{control, engine, farm};
 use crate::exit::Exit;
 use crate::output::Output;
 
-/// Measure this machine: the farm's overhead, or the coordinator alone
+/// Measure this machine: the engine, the farm's overhead, or the coordinator alone
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -17,6 +17,7 @@ pub struct BenchArgs {
 /// What to measure.
 #[derive(Debug, Clone, Subcommand)]
 pub enum BenchAction {
+    Engine(engine::EngineArgs),
     Farm(farm::FarmArgs),
     Control(control::ControlArgs),
 }
@@ -27,6 +28,7 @@ pub enum BenchAction {
 /// If the farm cannot be started, or fails on the way.
 pub async fn run(args: BenchArgs, output: Output) -> Result<Exit> {
     match args.action {
+        BenchAction::Engine(args) => engine::run(args, output).await,
         BenchAction::Farm(args) => farm::run(args, output).await,
         BenchAction::Control(args) => control::run(args, output).await,
     }
