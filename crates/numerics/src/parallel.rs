@@ -6,7 +6,12 @@ use rayon::prelude::*;
 
 /// Less work than this, in floating-point operations, is done by the calling thread: waking others takes
 /// longer.
-const LEAST_WORK: usize = 1 << 21;
+const LEAST_WORK: usize = 1 << 23;
+/// What is worth splitting is split into jobs of about this much work, between one and
+/// [`JOBS_PER_THREAD`] for each thread.
+const JOB_WORK: usize = 1 << 24;
+/// Jobs wanted for each thread, so that the last ones to finish wait little.
+const JOBS_PER_THREAD: usize = 4;
 /// Operations that an element of a pass over memory counts for.
 pub(crate) const PASS: usize = 32;
 
@@ -22,6 +27,12 @@ pub fn always_split(yes: bool) {
 /// Whether work of so many operations stays with the calling thread.
 fn stays(work: usize) -> bool {
     rayon::current_num_threads() == 1 || (work < LEAST_WORK && !ALWAYS.load(Ordering::Relaxed))
+}
+
+/// Jobs into which so much work is best split.
+pub(crate) fn jobs_for(work: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    if stays(work) { 1 } else { (work / JOB_WORK).clamp(threads, JOBS_PER_THREAD * threads) }
 }
 
 /// Runs jobs `0..jobs`, which together take about `work` floating-point operations.

@@ -5,7 +5,7 @@ mod job;
 use self::job::{Job, scratch_lengths};
 use crate::check;
 use crate::error::{NumericsError, Result};
-use crate::gemm::{COLUMNS, JOBS_PER_THREAD, Out, View, with_scratch};
+use crate::gemm::{COLUMNS, Out, View, with_scratch};
 use crate::isa::Isa;
 use crate::parallel;
 
@@ -65,15 +65,14 @@ pub fn attention(
 /// Splits the work by heads and, where there are few, by queries.
 fn run(operands: [&[f32]; 3], shape: &AttentionShape, scale: f32, mask: Mask, out: &mut [f32]) {
     let isa = Isa::active();
-    let threads = rayon::current_num_threads();
     let heads = shape.batch * shape.heads;
     let blocks = shape.q_len.div_ceil(COLUMNS);
     // A job packs all keys and values of its head, so few large jobs are better than many.
-    let splits = if heads >= JOBS_PER_THREAD * threads { 1 } else { threads };
+    let work = 4 * heads * shape.q_len * shape.kv_len * shape.head_dim;
+    let splits = if heads >= parallel::jobs_for(work) { 1 } else { rayon::current_num_threads() };
     let queries_each = blocks.div_ceil(splits) * COLUMNS;
     let jobs_each = shape.q_len.div_ceil(queries_each);
     let out = Out::new(out);
-    let work = 4 * heads * shape.q_len * shape.kv_len * shape.head_dim;
     parallel::for_each(heads * jobs_each, work, |job| {
         let head = job / jobs_each;
         let first = job % jobs_each * queries_each;

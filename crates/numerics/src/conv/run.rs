@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::gather::{self, Geometry};
 use super::window::{self, Rectangles};
-use crate::gemm::{COLUMNS, JOBS_PER_THREAD, LeftPanels, Out, with_offsets, with_scratch};
+use crate::gemm::{COLUMNS, LeftPanels, Out, with_offsets, with_scratch};
 use crate::isa::Isa;
 use crate::parallel;
 
@@ -77,12 +77,11 @@ impl Convolution<'_> {
 
     /// Runs jobs of some pixels, by number, times some panels of output channels.
     fn for_each_job(&self, pixel_jobs: usize, job: impl Fn(usize, Range<usize>) + Sync + Send) {
-        let threads = rayon::current_num_threads();
+        let work = 2 * self.pictures * self.pixels * self.weight.rows * self.weight.depth;
         let panels = self.weight.panels();
-        let splits = if threads == 1 { 1 } else { (JOBS_PER_THREAD * threads).div_ceil(pixel_jobs) };
+        let splits = parallel::jobs_for(work).div_ceil(pixel_jobs);
         let panels_each = panels.div_ceil(splits);
         let channel_jobs = panels.div_ceil(panels_each);
-        let work = 2 * self.pictures * self.pixels * self.weight.rows * self.weight.depth;
         parallel::for_each(pixel_jobs * channel_jobs, work, |index| {
             let first = index % channel_jobs * panels_each;
             job(index / channel_jobs, first..panels.min(first + panels_each));

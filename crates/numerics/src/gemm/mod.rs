@@ -26,5 +26,3 @@ pub(crate) const COLUMNS: usize = 32;
 pub(crate) const HALF: usize = COLUMNS / 2;
 /// Terms of a block: a left panel of this depth takes 12 KiB, a right one 32 KiB.
 pub(crate) const DEPTH: usize = 256;
-/// Jobs wanted for each thread, so that the last ones to finish wait little.
-pub(crate) const JOBS_PER_THREAD: usize = 4;

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    COLUMNS, DEPTH, JOBS_PER_THREAD, Out, Panel, ROWS, RightPanels, Start, Tile, View, blocks, multiply_tile,
-    pack_left, with_scratch,
+    COLUMNS, DEPTH, Out, Panel, ROWS, RightPanels, Start, Tile, View, blocks, multiply_tile, pack_left,
+    with_scratch,
 };
 use crate::isa::{Isa, Kernel};
 use crate::parallel;
@@ -26,14 +26,9 @@ pub(crate) fn multiply_rows(
     let isa = Isa::active();
     let out = Out::new(out);
     let row_jobs = rows.div_ceil(JOB_ROWS);
-    let wanted = JOBS_PER_THREAD * rayon::current_num_threads();
-    let panels_each = if rayon::current_num_threads() == 1 {
-        right.panels()
-    } else {
-        right.panels().div_ceil(wanted.div_ceil(row_jobs))
-    };
-    let column_jobs = right.panels().div_ceil(panels_each);
     let work = 2 * rows * right.columns * right.depth;
+    let panels_each = right.panels().div_ceil(parallel::jobs_for(work).div_ceil(row_jobs));
+    let column_jobs = right.panels().div_ceil(panels_each);
     parallel::for_each(row_jobs * column_jobs, work, |job| {
         let first_row = job / column_jobs * JOB_ROWS;
         let first_panel = job % column_jobs * panels_each;
