@@ -1,7 +1,7 @@
 //! The allocator of this program.
 //!
 //! A render makes and drops tensors of many megabytes, step after step. The system's allocator gives each
-//! back at once and gets it anew from the kernel, which fills it with zeros: a fifth of a render's time.
+//! back at once and gets it anew from the kernel, which fills it with zeros: a sixth of a large decoder's time.
 //! mimalloc keeps what was freed for a while instead. See docs/adr/0007.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
