@@ -6,28 +6,50 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::config::ConfigFile;
+use crate::source::{Family, Part};
+use crate::weights::listed_files;
 use crate::{Error, Result};
 
-/// The parts that enter the pixels, with the classes that are computed here.
-const PARTS: [(&str, &[&str]); 4] = [
-    ("text_encoder", &["CLIPTextModel"]),
-    ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
-    ("unet", &["UNet2DConditionModel"]),
-    ("vae", &["AutoencoderKL"]),
-];
-/// Names of weights, the preferred first, with the two stems that diffusers and transformers use.
-const WEIGHTS: [(&str, &[&str]); 3] = [
-    ("text_encoder", &["model.safetensors", "model.fp16.safetensors"]),
-    ("unet", &["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]),
-    ("vae", &["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]),
+/// The pipelines whose parts are computed here. What is done with the parts, the recipe says.
+const PIPELINES: [(&str, Family); 8] = [
+    ("StableDiffusionPipeline", Family::StableDiffusion),
+    ("StableDiffusionImg2ImgPipeline", Family::StableDiffusion),
+    ("StableDiffusionInpaintPipeline", Family::StableDiffusion),
+    ("LatentConsistencyModelPipeline", Family::StableDiffusion),
+    ("LatentConsistencyModelImg2ImgPipeline", Family::StableDiffusion),
+    ("StableDiffusionXLPipeline", Family::StableDiffusionXl),
+    ("StableDiffusionXLImg2ImgPipeline", Family::StableDiffusionXl),
+    ("StableDiffusionXLInpaintPipeline", Family::StableDiffusionXl),
 ];
 /// Small files beside the vocabulary, which may be absent.
 const TOKENIZER_OPTIONS: [&str; 2] = ["special_tokens_map.json", "tokenizer_config.json"];
 
+/// The classes of a part that are computed here.
+const fn classes(part: Part) -> &'static [&'static str] {
+    match part {
+        Part::TextEncoder => &["CLIPTextModel"],
+        Part::TextEncoder2 => &["CLIPTextModelWithProjection"],
+        Part::Tokenizer | Part::Tokenizer2 => &["CLIPTokenizer", "CLIPTokenizerFast"],
+        Part::Unet => &["UNet2DConditionModel"],
+        Part::Vae => &["AutoencoderKL"],
+        Part::Scheduler => &[],
+    }
+}
+
+/// How the weights of a part are called, before `.safetensors`.
+const fn stem(part: Part) -> &'static str {
+    match part {
+        Part::TextEncoder | Part::TextEncoder2 => "model",
+        _ => "diffusion_pytorch_model",
+    }
+}
+
 /// A model folder whose parts have been found.
 pub(crate) struct ModelFolder {
     root: PathBuf,
-    weights: BTreeMap<&'static str, &'static str>,
+    index: ConfigFile,
+    family: Family,
+    weights: BTreeMap<Part, String>,
 }
 
 impl ModelFolder {
@@ -37,64 +59,83 @@ impl ModelFolder {
     pub fn open(root: &Path) -> Result<Self> {
         refuse_single_file(root)?;
         let index = ConfigFile::read(&root.join("model_index.json"))?;
-        index.only("_class_name", &[Value::from("StableDiffusionPipeline")])?;
-        for (part, classes) in PARTS {
-            check_class(&index, part, classes)?;
+        let family = family(&index)?;
+        for part in family.weighted_parts().iter().chain(family.tokenizers()) {
+            check_class(&index, *part)?;
         }
-        let find = |(part, names): &(&'static str, &[&'static str])| {
-            Ok((*part, find_weights(&root.join(part), names)?))
-        };
-        Ok(Self { root: root.to_owned(), weights: WEIGHTS.iter().map(find).collect::<Result<_>>()? })
+        // Refiners and some fine-tuned models ask for one more number beside the picture's sizes.
+        index.only("requires_aesthetics_score", &[Value::Bool(false)])?;
+        let find = |part: &Part| Ok((*part, find_weights(&root.join(part.name()), stem(*part))?));
+        let weights = family.weighted_parts().iter().map(find).collect::<Result<_>>()?;
+        Ok(Self { root: root.to_owned(), index, family, weights })
     }
 
-    /// A part's weights.
-    pub fn weights(&self, part: &str) -> PathBuf {
-        self.root.join(part).join(self.weights[part])
+    /// The architecture, as the pipeline's name tells it.
+    pub fn family(&self) -> Family {
+        self.family
     }
 
-    pub fn text_encoder_config(&self) -> PathBuf {
-        self.root.join("text_encoder/config.json")
+    /// A part's folder.
+    pub fn part(&self, part: Part) -> PathBuf {
+        self.root.join(part.name())
     }
 
-    pub fn unet_config(&self) -> PathBuf {
-        self.root.join("unet/config.json")
+    /// A part's weights, or their index where they lie in several files.
+    pub fn weights(&self, part: Part) -> PathBuf {
+        self.part(part).join(&self.weights[&part])
     }
 
-    pub fn vae_config(&self) -> PathBuf {
-        self.root.join("vae/config.json")
+    /// A part's configuration.
+    pub fn config(&self, part: Part) -> Result<ConfigFile> {
+        let name = if part == Part::Scheduler { "scheduler_config.json" } else { "config.json" };
+        ConfigFile::read(&self.part(part).join(name))
     }
 
-    pub fn scheduler_config(&self) -> PathBuf {
-        self.root.join("scheduler/scheduler_config.json")
-    }
-
-    pub fn tokenizer(&self) -> PathBuf {
-        self.root.join("tokenizer")
+    /// What `force_zeros_for_empty_prompt` says; Stable Diffusion XL alone has it.
+    pub fn zeros_for_empty_prompt(&self) -> Result<bool> {
+        let xl = self.family == Family::StableDiffusionXl;
+        Ok(self.index.flag("force_zeros_for_empty_prompt", xl)? && xl)
     }
 
     /// The files of each component, by the component's folder.
-    pub fn components(&self) -> BTreeMap<&'static str, Vec<&'static str>> {
-        let with_config =
-            |(part, weights): (&&'static str, &&'static str)| (*part, vec!["config.json", *weights]);
-        let mut components: BTreeMap<_, _> = self.weights.iter().map(with_config).collect();
-        components.insert("tokenizer", self.tokenizer_files());
-        components
+    pub fn components(&self) -> Result<BTreeMap<&'static str, Vec<String>>> {
+        let mut components = BTreeMap::new();
+        for part in self.weights.keys() {
+            let files = std::iter::once("config.json".to_owned()).chain(self.weights_files(*part)?);
+            components.insert(part.name(), files.collect());
+        }
+        for part in self.family.tokenizers() {
+            components.insert(part.name(), self.tokenizer_files(*part));
+        }
+        Ok(components)
     }
 
     /// Bytes of all weights.
     pub fn weights_bytes(&self) -> Result<u64> {
-        let size = |part: &&'static str| {
-            let path = self.weights(part);
-            std::fs::metadata(&path).map(|data| data.len()).map_err(|source| Error::Io { path, source })
-        };
-        self.weights.keys().map(size).sum()
+        let mut bytes = 0_u64;
+        for part in self.weights.keys() {
+            for file in self.weights_files(*part)? {
+                let path = self.part(*part).join(file);
+                let data = std::fs::metadata(&path).map_err(|source| Error::Io { path, source })?;
+                bytes = bytes.saturating_add(data.len());
+            }
+        }
+        Ok(bytes)
     }
 
-    fn tokenizer_files(&self) -> Vec<&'static str> {
-        let there = |name: &&'static str| self.tokenizer().join(name).is_file();
+    /// The names of the files with a part's weights, their index first.
+    fn weights_files(&self, part: Part) -> Result<Vec<String>> {
+        let name = self.weights[&part].clone();
+        let listed = if is_index(&name) { listed_files(&self.weights(part))? } else { Vec::new() };
+        Ok(std::iter::once(name).chain(listed).collect())
+    }
+
+    fn tokenizer_files(&self, part: Part) -> Vec<String> {
+        let there = |name: &&'static str| self.part(part).join(name).is_file();
         let vocabulary =
             if there(&"tokenizer.json") { vec!["tokenizer.json"] } else { vec!["vocab.json", "merges.txt"] };
-        vocabulary.into_iter().chain(TOKENIZER_OPTIONS.into_iter().filter(there)).collect()
+        let options = TOKENIZER_OPTIONS.into_iter().filter(there);
+        vocabulary.into_iter().chain(options).map(str::to_owned).collect()
     }
 }
 
@@ -110,30 +151,51 @@ fn refuse_single_file(root: &Path) -> Result<()> {
     Err(Error::Malformed { path: root.to_owned(), reason })
 }
 
-fn is_pickle(path: &Path) -> bool {
+/// Whether the name is that of a file which can run code when it is read.
+pub(crate) fn is_pickle(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["bin", "ckpt", "pt", "pth", "pkl"].contains(&extension)
+    ["bin", "ckpt", "pt", "pth", "pkl"].contains(&extension.to_ascii_lowercase().as_str())
+}
+
+fn is_index(name: &str) -> bool {
+    name.ends_with(".json")
+}
+
+fn family(index: &ConfigFile) -> Result<Family> {
+    let name = index.text("_class_name", "")?;
+    let known = PIPELINES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, family)| *family).ok_or_else(|| {
+        let known: Vec<&str> = PIPELINES.iter().map(|(known, _)| *known).collect();
+        index.fault("_class_name", format!("is '{name}': {} are supported", known.join(", ")))
+    })
 }
 
 /// `model_index.json` names a library and a class for each part.
-fn check_class(index: &ConfigFile, part: &str, classes: &[&str]) -> Result<()> {
-    let class = index.get(part).and_then(|value| value.get(1)).and_then(Value::as_str);
+fn check_class(index: &ConfigFile, part: Part) -> Result<()> {
+    let classes = classes(part);
+    let class = index.get(part.name()).and_then(|value| value.get(1)).and_then(Value::as_str);
     match class {
         Some(class) if classes.contains(&class) => Ok(()),
         Some(class) => {
-            Err(index.fault(part, format!("is a {class}: only {} is supported", classes.join(" or "))))
+            Err(index.fault(part.name(), format!("is a {class}: only {} is supported", classes.join(" or "))))
         }
-        None => Err(index.fault(part, "is missing")),
+        None => Err(index.fault(part.name(), "is missing")),
     }
 }
 
-fn find_weights(folder: &Path, names: &[&'static str]) -> Result<&'static str> {
+/// The name of a part's weights in its folder, or of their index where they lie in several files. Weights
+/// in full precision are preferred to the variant `fp16`.
+///
+/// Errors: no weights, or only pickles.
+pub(crate) fn find_weights(folder: &Path, stem: &str) -> Result<String> {
+    let names = ["safetensors", "safetensors.index.json", "fp16.safetensors", "safetensors.index.fp16.json"]
+        .map(|ending| format!("{stem}.{ending}"));
     if let Some(name) = names.iter().find(|name| folder.join(name).is_file()) {
-        return Ok(name);
+        return Ok(name.clone());
     }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     match entries.map(|entry| entry.path()).find(|path| is_pickle(path)) {
         Some(path) => Err(Error::Pickle { path }),
-        None => Err(Error::Missing { path: folder.join(names[0]) }),
+        None => Err(Error::Missing { path: folder.join(&names[0]) }),
     }
 }

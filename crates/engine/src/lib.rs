@@ -23,6 +23,7 @@ mod parity_tests;
 mod render;
 mod resnet;
 mod samplers;
+mod source;
 mod tokenizer;
 mod unet;
 mod vae;

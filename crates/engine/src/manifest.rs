@@ -34,6 +34,7 @@ use crate::config::unet::UnetConfig;
 use crate::config::vae::VaeConfig;
 use crate::config::{ConfigFile, read_bounded, scheduler};
 use crate::folder::ModelFolder;
+use crate::source::{ModelSource, Part};
 use crate::{Error, Result};
 
 /// The name of the manifest in a model folder.
@@ -58,34 +59,35 @@ struct ManifestFile {
 /// Errors: a part of the folder that is missing, malformed or unsupported, and a file whose SHA-256 is not
 /// the one that `manifest.toml` lists.
 pub fn read_manifest(folder: &Path) -> Result<ModelManifest> {
-    let parts = ModelFolder::open(folder)?;
+    let source = ModelSource::open(folder)?;
     let file = ManifestFile::read(folder)?;
     let mut digests = Digests::new(folder, &file)?;
-    let components = digests.components(&parts)?;
+    let components = digests.components(source.folder())?;
     digests.check_listed()?;
-    UnetConfig::read(&parts.unet_config())?;
-    let vae = VaeConfig::read(&parts.vae_config())?;
-    let schedule = scheduler::read(&parts.scheduler_config())?;
+    let unet = source.config(Part::Unet)?;
+    UnetConfig::read(&unet)?;
+    let vae = VaeConfig::read(&source.config(Part::Vae)?)?;
+    let schedule = scheduler::read(&source.config(Part::Scheduler)?)?;
     let defaults = match file.defaults {
         Some(defaults) => defaults,
-        None => defaults(&parts, &vae, schedule.sampler)?,
+        None => defaults(&unet, &vae, schedule.sampler)?,
     };
     Ok(ModelManifest {
         name: file.name.unwrap_or_else(|| folder_name(folder)),
-        family: "stable-diffusion".to_owned(),
+        family: source.family().as_str().to_owned(),
         components,
         noise_schedule: schedule.noise_schedule,
         defaults,
         size_multiple: vae.pixels_per_latent() as u32,
         max_side: file.max_side.unwrap_or(limits::MAX_SIDE).min(limits::MAX_SIDE),
-        weights_bytes: parts.weights_bytes()?,
+        weights_bytes: source.folder().weights_bytes()?,
         licence: file.licence,
     })
 }
 
 /// What a model without a manifest leaves open: its training size, and common settings.
-fn defaults(parts: &ModelFolder, vae: &VaeConfig, sampler: Sampler) -> Result<ModelDefaults> {
-    let latent_side = ConfigFile::read(&parts.unet_config())?.count("sample_size", Some(64), 1..=512)?;
+fn defaults(unet: &ConfigFile, vae: &VaeConfig, sampler: Sampler) -> Result<ModelDefaults> {
+    let latent_side = unet.count("sample_size", Some(64), 1..=512)?;
     let side = u32::try_from(latent_side * vae.pixels_per_latent()).unwrap_or(u32::MAX).min(limits::MAX_SIDE);
     Ok(ModelDefaults { width: side, height: side, steps: 30, guidance: 7.5, sampler })
 }
@@ -129,7 +131,7 @@ impl<'a> Digests<'a> {
     /// The digest of each component: over its files' names and digests.
     fn components(&mut self, parts: &ModelFolder) -> Result<BTreeMap<String, ComponentDigest>> {
         let mut components = BTreeMap::new();
-        for (name, files) in parts.components() {
+        for (name, files) in parts.components()? {
             let mut digests = BTreeMap::new();
             for file in files {
                 let digest = self.digest(&format!("{name}/{file}"))?;

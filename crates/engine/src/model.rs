@@ -11,14 +11,13 @@ use crate::config::unet::UnetConfig;
 use crate::config::vae::VaeConfig;
 use crate::device::DeviceSpec;
 use crate::embeddings::Embeddings;
-use crate::folder::ModelFolder;
 use crate::manifest::read_manifest;
 use crate::ops::Ops;
 use crate::render::{Observer, Rendered, Run, StageSeconds, check_batch, time_stages};
+use crate::source::{ModelSource, Part};
 use crate::tokenizer::{PromptTokenizer, PromptTokens};
 use crate::unet::Unet;
 use crate::vae::VaeDecoder;
-use crate::weights::WeightsFile;
 use crate::{Error, Result};
 
 /// The networks, apart from the threads that run them.
@@ -48,7 +47,7 @@ impl Model {
     pub fn load(folder: &Path, device: &DeviceSpec, numerics: Numerics, threads: usize) -> Result<Self> {
         let manifest = read_manifest(folder)?;
         let ops = Ops::new(numerics, device.open(numerics)?);
-        let networks = Networks::load(&ModelFolder::open(folder)?, ops)?;
+        let networks = Networks::load(&ModelSource::open(folder)?, ops)?;
         let threads = thread_pool(threads)?;
         tracing::debug!(model.name = manifest.name, device = %device, ?numerics, "model loaded");
         Ok(Self { manifest, networks, threads })
@@ -137,28 +136,25 @@ impl Model {
 
 impl Networks {
     /// Loads every part and holds them against one another.
-    pub fn load(folder: &ModelFolder, ops: Ops) -> Result<Self> {
-        let clip = ClipConfig::read(&folder.text_encoder_config())?;
-        let unet = UnetConfig::read(&folder.unet_config())?;
-        let vae = VaeConfig::read(&folder.vae_config())?;
-        check_fit(folder, &clip, &unet, &vae)?;
-        let weights = |part| WeightsFile::open(&folder.weights(part));
+    pub fn load(source: &ModelSource, ops: Ops) -> Result<Self> {
+        let clip = ClipConfig::read(&source.config(Part::TextEncoder)?)?;
+        let unet = UnetConfig::read(&source.config(Part::Unet)?)?;
+        let vae = VaeConfig::read(&source.config(Part::Vae)?)?;
+        check_fit(source, &clip, &unet, &vae)?;
         Ok(Self {
-            tokenizer: PromptTokenizer::load(&folder.tokenizer(), &clip)?,
-            text: ClipTextEncoder::load(&weights("text_encoder")?, &ops, clip)?,
+            tokenizer: PromptTokenizer::load(&source.tokenizer(Part::Tokenizer), &clip)?,
+            text: ClipTextEncoder::load(&source.weights(Part::TextEncoder)?, &ops, clip)?,
             embeddings: Embeddings::default(),
-            unet: Unet::load(&weights("unet")?, &ops, unet)?,
-            vae: VaeDecoder::load(&weights("vae")?, &ops, vae)?,
+            unet: Unet::load(&source.weights(Part::Unet)?, &ops, unet)?,
+            vae: VaeDecoder::load(&source.weights(Part::Vae)?, &ops, vae)?,
             ops,
         })
     }
 }
 
 /// The parts of a model must fit one another.
-fn check_fit(folder: &ModelFolder, clip: &ClipConfig, unet: &UnetConfig, vae: &VaeConfig) -> Result<()> {
-    let fault = |key: &str, reason: String| {
-        Err(Error::Config { path: folder.unet_config(), key: key.to_owned(), reason })
-    };
+fn check_fit(source: &ModelSource, clip: &ClipConfig, unet: &UnetConfig, vae: &VaeConfig) -> Result<()> {
+    let fault = |key: &str, reason: String| Err(source.config(Part::Unet)?.fault(key, reason));
     if unet.text_width != clip.width {
         return fault(
             "cross_attention_dim",

@@ -8,10 +8,10 @@ use seedfarm_core::{Numerics, Sampler};
 use seedfarm_numerics::philox;
 use serde_json::Value;
 
-use crate::folder::ModelFolder;
 use crate::model::Networks;
 use crate::ops::Ops;
 use crate::samplers::sampling;
+use crate::source::ModelSource;
 use crate::{DeviceSpec, read_manifest};
 
 const MODELS: [&str; 3] = ["emoji-starter", "tiny-sd1", "tiny-sd2"];
@@ -31,7 +31,7 @@ fn folder(model: &str) -> PathBuf {
 
 fn networks(model: &str, numerics: Numerics) -> Networks {
     let ops = Ops::new(numerics, DeviceSpec::Cpu.open(numerics).unwrap());
-    Networks::load(&ModelFolder::open(&folder(model)).unwrap(), ops).unwrap()
+    Networks::load(&ModelSource::open(&folder(model)).unwrap(), ops).unwrap()
 }
 
 fn golden(model: &str) -> HashMap<String, Tensor> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::clip::ClipConfig;
 use crate::config::read_bounded;
+use crate::source::TokenizerSource;
 use crate::{Error, Result};
 
 /// Largest tokenizer file that is read, in bytes.
@@ -44,7 +45,8 @@ pub(crate) struct PromptTokenizer {
 impl PromptTokenizer {
     /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt` where that is absent, and holds every id
     /// against the text encoder's vocabulary.
-    pub fn load(folder: &Path, clip: &ClipConfig) -> Result<Self> {
+    pub fn load(source: &TokenizerSource, clip: &ClipConfig) -> Result<Self> {
+        let TokenizerSource::Folder(folder) = source;
         let options = Options::read(folder)?;
         let single = folder.join("tokenizer.json");
         let definition = if single.is_file() {

@@ -1,7 +1,5 @@
 //! `text_encoder/config.json`: the sizes of a CLIP text encoder.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::{CHANNELS, ConfigFile, EPSILON, LAYERS};
@@ -32,8 +30,7 @@ pub(crate) struct ClipConfig {
 
 impl ClipConfig {
     /// Reads and bounds the file. Defaults are those of transformers' `CLIPTextConfig`.
-    pub fn read(path: &Path) -> Result<Self> {
-        let file = ConfigFile::read(path)?;
+    pub fn read(file: &ConfigFile) -> Result<Self> {
         file.only("model_type", &[json!("clip_text_model")])?;
         file.only("use_attention_mask", &[json!(false)])?;
         let config = Self {
@@ -43,7 +40,7 @@ impl ClipConfig {
             layers: file.count("num_hidden_layers", Some(12), LAYERS)?,
             heads: file.count("num_attention_heads", Some(8), 1..=256)?,
             window: file.count("max_position_embeddings", Some(77), 3..=4096)?,
-            activation: activation(&file)?,
+            activation: activation(file)?,
             norm_epsilon: file.number("layer_norm_eps", 1e-5, EPSILON)?,
         };
         if !config.width.is_multiple_of(config.heads) {

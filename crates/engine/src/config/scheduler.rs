@@ -1,7 +1,5 @@
 //! `scheduler/scheduler_config.json`: the noise schedule that the model was trained with.
 
-use std::path::Path;
-
 use seedfarm_core::sampling::{BetaCurve, Prediction, Spacing};
 use seedfarm_core::{NoiseSchedule, Sampler};
 use serde_json::{Value, json};
@@ -22,9 +20,8 @@ pub(crate) struct SchedulerConfig {
 
 /// Reads and bounds the file. Defaults are those of the diffusers class that it names; a class whose
 /// sampler is not here lends its schedule to DDIM.
-pub(crate) fn read(path: &Path) -> Result<SchedulerConfig> {
-    let file = ConfigFile::read(path)?;
-    refuse_unsupported(&file)?;
+pub(crate) fn read(file: &ConfigFile) -> Result<SchedulerConfig> {
+    refuse_unsupported(file)?;
     let class = file.text("_class_name", "DDIMScheduler")?;
     let (sampler, spacing) = match class {
         "EulerDiscreteScheduler" => (Sampler::Euler, "linspace"),
@@ -37,19 +34,19 @@ pub(crate) fn read(path: &Path) -> Result<SchedulerConfig> {
         beta_start: file.number("beta_start", 0.0001, 1e-9..=0.999)?,
         beta_end: file.number("beta_end", 0.02, 1e-9..=0.999)?,
         beta_curve: choose(
-            &file,
+            file,
             "beta_schedule",
             "linear",
             &[("linear", BetaCurve::Linear), ("scaled_linear", BetaCurve::ScaledLinear)],
         )?,
         prediction: choose(
-            &file,
+            file,
             "prediction_type",
             "epsilon",
             &[("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::VPrediction)],
         )?,
         spacing: choose(
-            &file,
+            file,
             "timestep_spacing",
             spacing,
             &[

@@ -1,7 +1,5 @@
 //! `unet/config.json`: the shape of a `UNet2DConditionModel`.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::{CHANNELS, ConfigFile, EPSILON, LAYERS};
@@ -46,18 +44,17 @@ pub(crate) struct UnetConfig {
 
 impl UnetConfig {
     /// Reads and bounds the file. Defaults are those of diffusers' `UNet2DConditionModel`.
-    pub fn read(path: &Path) -> Result<Self> {
-        let file = ConfigFile::read(path)?;
-        refuse_unsupported(&file)?;
+    pub fn read(file: &ConfigFile) -> Result<Self> {
+        refuse_unsupported(file)?;
         let channels = file.block_channels("block_out_channels")?;
         let norm_groups = file.count("norm_num_groups", Some(32), 1..=1024)?;
         if let Some(odd) = channels.iter().find(|count| *count % norm_groups != 0) {
             let reason = format!("holds {odd}, which is not a multiple of norm_num_groups {norm_groups}");
             return Err(file.fault("block_out_channels", reason));
         }
-        let attentions = attentions(&file, &channels)?;
+        let attentions = attentions(file, &channels)?;
         let down = blocks(
-            &file,
+            file,
             "down_block_types",
             ["DownBlock2D", "CrossAttnDownBlock2D"],
             &channels,
@@ -66,7 +63,7 @@ impl UnetConfig {
         let reversed = |list: &[usize]| list.iter().rev().copied().collect::<Vec<_>>();
         let up_attentions: Vec<_> = attentions.iter().rev().copied().collect();
         let mut up = blocks(
-            &file,
+            file,
             "up_block_types",
             ["UpBlock2D", "CrossAttnUpBlock2D"],
             &reversed(&channels),

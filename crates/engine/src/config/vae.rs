@@ -1,7 +1,5 @@
 //! `vae/config.json`: the shape of an `AutoencoderKL`.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::{CHANNELS, ConfigFile, LAYERS};
@@ -26,8 +24,7 @@ pub(crate) struct VaeConfig {
 
 impl VaeConfig {
     /// Reads and bounds the file. Defaults are those of diffusers' `AutoencoderKL`.
-    pub fn read(path: &Path) -> Result<Self> {
-        let file = ConfigFile::read(path)?;
+    pub fn read(file: &ConfigFile) -> Result<Self> {
         file.only("_class_name", &[json!("AutoencoderKL")])?;
         file.only("act_fn", &[json!("silu"), json!("swish")])?;
         file.only("out_channels", &[json!(3)])?;

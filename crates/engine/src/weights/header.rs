@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 /// Longest header that is read, in bytes. The largest known checkpoints stay under one tenth of it.
-pub(super) const MAX_HEADER_BYTES: u64 = 16 << 20;
+const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Most dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
@@ -38,7 +38,7 @@ pub(super) enum HeaderFault {
 }
 
 /// Bytes of one element, for the types that weights are read from.
-pub(super) fn element_bytes(dtype: &str) -> Option<u64> {
+fn element_bytes(dtype: &str) -> Option<u64> {
     match dtype {
         "BOOL" | "U8" | "I8" | "F8_E4M3" | "F8_E5M2" => Some(1),
         "F16" | "BF16" | "I16" | "U16" => Some(2),

@@ -1,53 +1,72 @@
 //! Weights from safetensors files, whatever their stored precision, as `f32` tensors.
 //!
-//! The file is hostile: nothing is allocated before the header has been held against the file's size,
+//! The files are hostile: nothing is allocated before a header has been held against the file's size,
 //! and a tensor is read only after its shape has been held against the one the model asks for.
+//!
+//! Layers ask by the names that diffusers gives. In a folder the files have them; of a checkpoint in one
+//! file, [`WeightsFile::view`] shows the tensors under them.
 
+mod file;
 mod header;
+mod sharded;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use header::{Entry, HeaderFault};
 
+pub(crate) use self::file::SafetensorsFile;
+pub(crate) use self::sharded::listed_files;
 use crate::ops::Ops;
 use crate::{Error, Result};
 
-/// An open safetensors file with a validated header. Remembers which tensors were read.
+/// How the name of an index of several files ends.
+const INDEX_SUFFIX: &str = ".json";
+
+/// Where the numbers of one tensor lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Which of the files.
+    file: usize,
+    /// The tensor's name in that file.
+    key: String,
+    dtype: String,
+    /// The shape that is asked for.
+    shape: Vec<usize>,
+    /// First byte and one past the last, counted from the end of the header.
+    range: (u64, u64),
+    /// Whether rows and columns are exchanged in the file.
+    transposed: bool,
+}
+
+/// The weights of one part of a model. Remembers which tensors were read.
 pub(crate) struct WeightsFile {
     path: PathBuf,
-    file: File,
-    data_start: u64,
-    entries: BTreeMap<String, Entry>,
+    files: Vec<SafetensorsFile>,
+    tensors: BTreeMap<String, Stored>,
     read: RefCell<BTreeSet<String>>,
 }
 
 impl WeightsFile {
-    /// Opens the file and validates its header.
+    /// Opens a safetensors file, or several by their index (`*.json`), and validates every header.
     ///
-    /// Errors: [`Error::Malformed`] for a fault of the file as a whole, [`Error::Tensor`] for one tensor's.
+    /// Errors: [`Error::Malformed`] for a fault of a file as a whole, [`Error::Tensor`] for one tensor's.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(io)?;
-        let file_bytes = file.metadata().map_err(io)?.len();
-        let fault = |fault| located(path, fault);
-        if file_bytes < 8 {
-            let reason = format!("{file_bytes} bytes are too few for a safetensors header");
-            return Err(fault(HeaderFault::File(reason)));
+        let is_index = path.as_os_str().to_string_lossy().ends_with(INDEX_SUFFIX);
+        let files = if is_index { sharded::open(path)? } else { vec![SafetensorsFile::open(path)?] };
+        let mut tensors = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            for key in file.keys() {
+                tensors.extend(Stored::whole(index, file, key).map(|stored| (key.to_owned(), stored)));
+            }
         }
-        let mut length = [0; 8];
-        file.read_exact(&mut length).map_err(io)?;
-        let header_bytes = u64::from_le_bytes(length);
-        header::check_length(header_bytes, file_bytes).map_err(fault)?;
-        let mut json = vec![0; header_bytes as usize];
-        file.read_exact(&mut json).map_err(io)?;
-        let data_start = 8 + header_bytes;
-        let entries = header::parse(&json, file_bytes - data_start).map_err(fault)?;
-        Ok(Self { path: path.to_owned(), file, data_start, entries, read: RefCell::default() })
+        Ok(Self { path: path.to_owned(), files, tensors, read: RefCell::default() })
+    }
+
+    /// A file's tensors under other names. What `tensors` leaves out is not seen.
+    pub fn view(file: SafetensorsFile, tensors: BTreeMap<String, Stored>) -> Self {
+        Self { path: file.path.clone(), files: vec![file], tensors, read: RefCell::default() }
     }
 
     /// The whole file as the root of a tree of names, whose tensors are made for `ops`.
@@ -57,7 +76,12 @@ impl WeightsFile {
 
     /// Whether any tensor's name starts with `prefix`.
     pub fn has_prefix(&self, prefix: &str) -> bool {
-        self.entries.keys().any(|key| key.starts_with(prefix))
+        self.tensors.keys().any(|key| key.starts_with(prefix))
+    }
+
+    /// The shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
     /// Refuses a file with tensors that the model did not read, other than those whose names start with
@@ -65,7 +89,7 @@ impl WeightsFile {
     pub fn expect_all_read(&self, unused: &[&str]) -> Result<()> {
         let read = self.read.borrow();
         let extra = self
-            .entries
+            .tensors
             .keys()
             .find(|key| !read.contains(*key) && !unused.iter().any(|prefix| key.starts_with(prefix)));
         extra.map_or(Ok(()), |key| {
@@ -73,40 +97,82 @@ impl WeightsFile {
         })
     }
 
-    fn fault(&self, key: &str, reason: String) -> Error {
-        Error::Tensor { path: self.path.clone(), key: key.to_owned(), reason }
+    /// An error about one tensor, by the name that it has in its file.
+    fn fault(&self, name: &str, reason: String) -> Error {
+        let Some(stored) = self.tensors.get(name) else {
+            return Error::Tensor { path: self.path.clone(), key: name.to_owned(), reason };
+        };
+        self.files[stored.file].fault(&stored.key, reason)
     }
 
-    fn read_f32(&self, key: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let Some(entry) = self.entries.get(key) else {
-            return Err(self.fault(key, format!("is missing: shape {shape:?} is needed")));
+    fn read_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let Some(stored) = self.tensors.get(name) else {
+            return Err(self.fault(name, format!("is missing: shape {shape:?} is needed")));
         };
-        if entry.shape != shape {
-            return Err(self.fault(key, format!("has shape {:?}, but {shape:?} is needed", entry.shape)));
+        if stored.shape != shape {
+            return Err(self.fault(name, format!("has shape {:?}, but {shape:?} is needed", stored.shape)));
         }
-        let decode = decoder(&entry.dtype).ok_or_else(|| {
-            self.fault(key, format!("is stored as {}: F16, BF16 or F32 is needed", entry.dtype))
+        let decode = decoder(&stored.dtype).ok_or_else(|| {
+            self.fault(name, format!("is stored as {}: F16, BF16 or F32 is needed", stored.dtype))
         })?;
-        let mut bytes = vec![0; (entry.end - entry.start) as usize];
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(self.data_start + entry.start))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|source| Error::Io { path: self.path.clone(), source })?;
-        let values = decode(&bytes);
+        let mut values = decode(&self.files[stored.file].read(stored.range.0..stored.range.1)?);
         if values.iter().any(|value| !value.is_finite()) {
-            return Err(self.fault(key, "holds a value that is not finite".to_owned()));
+            return Err(self.fault(name, "holds a value that is not finite".to_owned()));
         }
-        self.read.borrow_mut().insert(key.to_owned());
+        if let ([rows, columns], true) = (shape, stored.transposed) {
+            values = transposed(&values, *columns, *rows);
+        }
+        self.read.borrow_mut().insert(name.to_owned());
         Ok(values)
     }
 }
 
-fn located(path: &Path, fault: HeaderFault) -> Error {
-    let path = path.to_owned();
-    match fault {
-        HeaderFault::File(reason) => Error::Malformed { path, reason },
-        HeaderFault::Tensor(key, reason) => Error::Tensor { path, key, reason },
+impl Stored {
+    /// A tensor as it lies in its file; nothing where the file has none of that name.
+    pub fn whole(index: usize, file: &SafetensorsFile, key: &str) -> Option<Self> {
+        let entry = file.entries.get(key)?;
+        Some(Self {
+            file: index,
+            key: key.to_owned(),
+            dtype: entry.dtype.clone(),
+            shape: entry.shape.clone(),
+            range: (entry.start, entry.end),
+            transposed: false,
+        })
     }
+
+    /// The same numbers in another shape of as many elements; nothing where they are not as many.
+    pub fn reshaped(self, shape: Vec<usize>) -> Option<Self> {
+        let count = |shape: &[usize]| shape.iter().try_fold(1_usize, |count, dim| count.checked_mul(*dim));
+        (count(&shape) == count(&self.shape)).then_some(Self { shape, ..self })
+    }
+
+    /// One of `parts` equal parts along the first dimension, counted from 0; nothing where it cannot be
+    /// divided.
+    pub fn part(mut self, index: usize, parts: usize) -> Option<Self> {
+        let first = self.shape.first_mut().filter(|first| **first % parts == 0)?;
+        *first /= parts;
+        let bytes = (self.range.1 - self.range.0) / parts as u64;
+        let start = self.range.0 + index as u64 * bytes;
+        Some(Self { range: (start, start + bytes), ..self })
+    }
+
+    /// The matrix with rows and columns exchanged; nothing where it is no matrix.
+    pub fn transpose(mut self) -> Option<Self> {
+        let [rows, columns] = self.shape[..] else { return None };
+        self.shape = vec![columns, rows];
+        Some(Self { transposed: !self.transposed, ..self })
+    }
+
+    /// The shape that is asked for.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+}
+
+/// A matrix `[rows, columns]` as `[columns, rows]`.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }
 
 /// Turns the bytes of a stored type into `f32`; every conversion is exact.
@@ -148,12 +214,12 @@ impl<'a> Weights<'a> {
 
     /// Whether the tensor is in the file, by its name below this place.
     pub fn has(&self, name: &str) -> bool {
-        self.file.entries.contains_key(&self.key(name))
+        self.file.tensors.contains_key(&self.key(name))
     }
 
     /// The number of dimensions of a tensor, if it is in the file.
     pub fn rank(&self, name: &str) -> Option<usize> {
-        self.file.entries.get(&self.key(name)).map(|entry| entry.shape.len())
+        self.file.shape(&self.key(name)).map(<[usize]>::len)
     }
 
     /// The values of a tensor, which must have exactly this shape, in row-major order.

@@ -287,8 +287,8 @@ fn a_configuration_that_asks_for_terabytes_allocates_nothing() {
 #[test]
 fn other_pipelines_and_classes_are_refused_by_name() {
     let model = Broken::new();
-    model.edit("model_index.json", |index| index["_class_name"] = json!("StableDiffusionXLPipeline"));
-    model.refuses(&["model_index.json", "StableDiffusionXLPipeline", "StableDiffusionPipeline"]);
+    model.edit("model_index.json", |index| index["_class_name"] = json!("StableDiffusion3Pipeline"));
+    model.refuses(&["model_index.json", "StableDiffusion3Pipeline", "StableDiffusionPipeline"]);
     let model = Broken::new();
     model.edit("model_index.json", |index| index["unet"] = json!(["diffusers", "UNet3DConditionModel"]));
     model.refuses(&["model_index.json", "unet", "UNet3DConditionModel"]);

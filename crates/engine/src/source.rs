@@ -1,0 +1,127 @@
+//! Where a model comes from: a folder in the layout that diffusers writes, or a checkpoint in one file.
+//!
+//! Both give the same things: for each part a configuration with the keys of diffusers and weights under
+//! the names of diffusers. What loads a part never asks which of the two it was.
+
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+use crate::config::ConfigFile;
+use crate::folder::ModelFolder;
+use crate::weights::WeightsFile;
+
+/// One part of a model, by its folder's name in a pipeline of diffusers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    TextEncoder,
+    /// The second text encoder, of Stable Diffusion XL alone.
+    TextEncoder2,
+    Tokenizer,
+    /// The second text encoder's.
+    Tokenizer2,
+    Unet,
+    Vae,
+    Scheduler,
+}
+
+impl Part {
+    /// The folder's name, which names the component in a recipe too.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text_encoder",
+            Self::TextEncoder2 => "text_encoder_2",
+            Self::Tokenizer => "tokenizer",
+            Self::Tokenizer2 => "tokenizer_2",
+            Self::Unet => "unet",
+            Self::Vae => "vae",
+            Self::Scheduler => "scheduler",
+        }
+    }
+}
+
+/// The architectures that are computed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Stable Diffusion 1 and 2: one text encoder.
+    StableDiffusion,
+    /// Stable Diffusion XL: two text encoders, a pooled text and the picture's sizes.
+    StableDiffusionXl,
+}
+
+impl Family {
+    /// The family's name in a manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StableDiffusion => "stable-diffusion",
+            Self::StableDiffusionXl => "stable-diffusion-xl",
+        }
+    }
+
+    /// The parts with weights.
+    pub const fn weighted_parts(self) -> &'static [Part] {
+        match self {
+            Self::StableDiffusion => &[Part::TextEncoder, Part::Unet, Part::Vae],
+            Self::StableDiffusionXl => &[Part::TextEncoder, Part::TextEncoder2, Part::Unet, Part::Vae],
+        }
+    }
+
+    /// The parts that turn text into tokens.
+    pub const fn tokenizers(self) -> &'static [Part] {
+        match self {
+            Self::StableDiffusion => &[Part::Tokenizer],
+            Self::StableDiffusionXl => &[Part::Tokenizer, Part::Tokenizer2],
+        }
+    }
+}
+
+/// Where a tokenizer's vocabulary and settings are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TokenizerSource {
+    /// A folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
+    Folder(PathBuf),
+}
+
+/// A model whose parts have been found, and nothing loaded.
+pub(crate) struct ModelSource {
+    folder: ModelFolder,
+}
+
+impl ModelSource {
+    /// Finds the parts of a model.
+    ///
+    /// Errors: a missing part, weights that are pickles, a pipeline or a class that is not computed here.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self { folder: ModelFolder::open(path)? })
+    }
+
+    /// The architecture.
+    pub fn family(&self) -> Family {
+        self.folder.family()
+    }
+
+    /// A part's configuration, with the keys of diffusers. Tokenizers have none.
+    pub fn config(&self, part: Part) -> Result<ConfigFile> {
+        self.folder.config(part)
+    }
+
+    /// A part's weights, under the names of diffusers. Tokenizers and schedulers have none.
+    pub fn weights(&self, part: Part) -> Result<WeightsFile> {
+        WeightsFile::open(&self.folder.weights(part))
+    }
+
+    /// What one of [`Family::tokenizers`] is read from.
+    pub fn tokenizer(&self, part: Part) -> TokenizerSource {
+        TokenizerSource::Folder(self.folder.part(part))
+    }
+
+    /// Whether the model was trained with zeros in place of an empty negative prompt's embedding, as
+    /// `force_zeros_for_empty_prompt` of Stable Diffusion XL says.
+    pub fn zeros_for_empty_prompt(&self) -> Result<bool> {
+        self.folder.zeros_for_empty_prompt()
+    }
+
+    /// The folder, where the model is one.
+    pub fn folder(&self) -> &ModelFolder {
+        &self.folder
+    }
+}
