@@ -6,7 +6,7 @@
 //!
 //! Where things are: `weights` and `config` read the folder and trust none of it; `ops` holds the two
 //! classes of arithmetic; `clip`, `unet`, `vae` and `resnet` are the networks, written in `ops` alone;
-//! `samplers` has one file a sampler; `render` runs a batch.
+//! `samplers` has one file a sampler; `noise` draws what they start from; `render` runs a batch.
 
 mod clip;
 mod config;
@@ -17,6 +17,7 @@ mod fingerprint;
 mod folder;
 mod manifest;
 mod model;
+mod noise;
 mod ops;
 #[cfg(test)]
 mod parity_tests;

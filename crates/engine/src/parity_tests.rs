@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::model::Networks;
 use crate::ops::Ops;
-use crate::samplers::sampling;
+use crate::samplers::{Settings, sampling};
 use crate::source::ModelSource;
 use crate::{DeviceSpec, read_manifest};
 
@@ -119,7 +119,8 @@ fn first_prediction(networks: &Networks, model: &str, case: &Value, shape: &[usi
     let schedule = read_manifest(&folder(model)).unwrap().noise_schedule;
     let sampler = Sampler::from_name(case["sampler"].as_str().unwrap()).unwrap();
     let timesteps = schedule.timesteps(sampler, case["steps"].as_u64().unwrap() as u32).unwrap();
-    let sampler = sampling(sampler, &schedule, &timesteps).unwrap();
+    let settings = Settings { sampler, schedule: &schedule, timesteps: &timesteps, start: 0 };
+    let sampler = sampling(&settings).unwrap();
     let mut latents = vec![0.0; shape[1..].iter().product()];
     philox::standard_normal(case["seed"].as_str().unwrap().parse().unwrap(), 0, &mut latents);
     latents.iter_mut().for_each(|x| *x *= sampler.initial_scale());

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::pixels::Rendered;
 use crate::Result;
+use crate::samplers::State;
 
 /// Told after every sampling step; may stop the run.
 ///
@@ -38,7 +39,7 @@ pub struct Progress<'a> {
     /// Images in the run.
     pub images: usize,
     pub(super) preview: &'a dyn Fn(usize) -> Result<Rendered>,
-    pub(super) latents: &'a [Vec<f32>],
+    pub(super) states: &'a [State],
 }
 
 impl Progress<'_> {
@@ -50,6 +51,6 @@ impl Progress<'_> {
 
     /// The latents of image `index` (from 0) after this step, `[channels, h, w]` in row-major order.
     pub fn latents(&self, index: usize) -> &[f32] {
-        &self.latents[index]
+        &self.states[index].latents
     }
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use seedfarm_core::{NoiseSource, Recipe};
-use seedfarm_numerics::philox;
+use seedfarm_core::Recipe;
 
 use super::batch::is_guided;
 use super::observer::{Observer, Progress};
 use super::pixels::{Rendered, interleave};
 use crate::model::Networks;
-use crate::samplers::{Sampling, sampling};
+use crate::noise::NoiseStream;
+use crate::samplers::{Sampling, Settings, State, sampling};
 use crate::unet::AttentionKeys;
 use crate::{Error, Result};
 
@@ -26,11 +26,12 @@ pub(crate) struct Run<'a> {
     networks: &'a Networks,
     recipes: &'a [Recipe],
     sampler: Box<dyn Sampling>,
-    timesteps: &'a [f64],
     /// Channels, height and width of one image's latents.
     shape: (usize, usize, usize),
-    /// One image's latents each.
-    latents: Vec<Vec<f32>>,
+    /// One for each image.
+    states: Vec<State>,
+    /// Where each image's noise comes from.
+    noise: Vec<NoiseStream>,
     pieces: Vec<Piece>,
     warnings: Vec<Vec<String>>,
 }
@@ -47,50 +48,61 @@ impl<'a> Run<'a> {
     /// Prepares texts and noise. `recipes` are checked to share a batch and are not empty.
     pub fn new(networks: &'a Networks, recipes: &'a [Recipe]) -> Result<Self> {
         let template = &recipes[0].template;
-        let sampler = sampling(template.sampler, &template.noise_schedule, &template.timesteps)?;
+        let sampler = sampling(&Settings {
+            sampler: template.sampler,
+            schedule: &template.noise_schedule,
+            timesteps: &template.timesteps,
+            start: 0,
+        })?;
         let per_latent = networks.vae.config().pixels_per_latent();
         let (height, width) = (template.height as usize / per_latent, template.width as usize / per_latent);
         let mut run = Self {
             networks,
             recipes,
-            timesteps: &template.timesteps,
             shape: (networks.unet.config().in_channels, height, width),
-            latents: Vec::new(),
+            states: Vec::new(),
+            noise: recipes
+                .iter()
+                .map(|recipe| NoiseStream::new(recipe.template.noise, recipe.seed))
+                .collect(),
             pieces: Vec::new(),
             warnings: vec![Vec::new(); recipes.len()],
             sampler,
         };
-        run.latents = (0..recipes.len()).map(|image| run.first_latents(image)).collect();
+        run.states = (0..recipes.len()).map(|image| State::new(run.first_latents(image))).collect();
         run.pieces = run.prepare_pieces()?;
         Ok(run)
     }
 
     /// Samples and decodes.
     pub fn finish(mut self, observer: &mut dyn Observer) -> Result<Vec<Rendered>> {
-        for step in 0..self.timesteps.len() {
-            let predictions = self.predict(step)?;
+        let mut done = 0;
+        for call in 0..self.sampler.calls().len() {
+            let predictions = self.predict(call)?;
+            if !self.sampler.calls()[call].ends_step {
+                self.advance(call, &predictions);
+                continue;
+            }
             let of_image =
-                |image: usize| self.sampler.denoised(step, &self.latents[image], &predictions[image]);
+                |image: usize| self.sampler.denoised(call, &self.states[image].latents, &predictions[image]);
             let denoised: Vec<Vec<f32>> = (0..self.recipes.len()).map(of_image).collect();
-            self.advance(step, &predictions);
-            self.report(step + 1, &denoised, observer)?;
+            self.advance(call, &predictions);
+            done += 1;
+            self.report(done, &denoised, observer)?;
         }
-        (0..self.recipes.len()).map(|image| self.decode(image, &self.latents[image])).collect()
+        (0..self.recipes.len()).map(|image| self.decode(image, &self.states[image].latents)).collect()
     }
 
-    fn first_latents(&self, image: usize) -> Vec<f32> {
+    fn first_latents(&mut self, image: usize) -> Vec<f32> {
         let scale = self.sampler.initial_scale();
-        self.noise(image, 0).into_iter().map(|unit| unit * scale).collect()
+        self.draw(image, 0).into_iter().map(|unit| unit * scale).collect()
     }
 
-    /// One image's noise: a function of its seed and the draw's number alone.
-    fn noise(&self, image: usize, draw: u32) -> Vec<f32> {
+    /// One image's noise: a function of its source, its seed and the draw's number alone.
+    fn draw(&mut self, image: usize, number: u32) -> Vec<f32> {
         let (channels, height, width) = self.shape;
         let mut noise = vec![0.0; channels * height * width];
-        let recipe = &self.recipes[image];
-        match recipe.template.noise {
-            NoiseSource::Philox => philox::standard_normal(recipe.seed, draw, &mut noise),
-        }
+        self.noise[image].draw(number, &mut noise);
         noise
     }
 
@@ -119,10 +131,10 @@ impl<'a> Run<'a> {
     }
 
     /// The network's predictions for every image, with guidance applied.
-    fn predict(&self, step: usize) -> Result<Vec<Vec<f32>>> {
+    fn predict(&self, call: usize) -> Result<Vec<Vec<f32>>> {
         let mut predictions = vec![Vec::new(); self.recipes.len()];
         for piece in &self.pieces {
-            let samples = self.predict_piece(piece, step)?;
+            let samples = self.predict_piece(piece, call)?;
             let (unguided, prompted) = samples.split_at(samples.len() - piece.images.len());
             for (slot, image) in piece.images.iter().enumerate() {
                 predictions[*image] = match unguided.get(slot) {
@@ -136,37 +148,42 @@ impl<'a> Run<'a> {
         Ok(predictions)
     }
 
-    fn predict_piece(&self, piece: &Piece, step: usize) -> Result<Vec<Vec<f32>>> {
+    fn predict_piece(&self, piece: &Piece, call: usize) -> Result<Vec<Vec<f32>>> {
         let (channels, height, width) = self.shape;
-        let input = |image: &usize| self.sampler.model_input(step, &self.latents[*image]);
+        let input = |image: &usize| self.sampler.model_input(call, &self.states[*image].latents);
         let inputs: Vec<f32> = piece.images.iter().flat_map(input).collect();
         let device = self.networks.ops.device();
         let mut batch = Tensor::from_vec(inputs, (piece.images.len(), channels, height, width), device)?;
         if is_guided(&self.recipes[0]) {
             batch = Tensor::cat(&[&batch, &batch], 0)?;
         }
-        let predicted = self.networks.unet.forward(&batch, self.timesteps[step], &piece.text_keys)?;
+        let timestep = self.sampler.calls()[call].timestep;
+        let predicted = self.networks.unet.forward(&batch, timestep, &piece.text_keys)?;
         let flat = predicted.flatten_all()?.to_vec1::<f32>()?;
         Ok(flat.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
     }
 
-    fn advance(&mut self, step: usize, predictions: &[Vec<f32>]) {
+    fn advance(&mut self, call: usize, predictions: &[Vec<f32>]) {
+        let draw = self.sampler.calls()[call].draw;
         for (image, prediction) in predictions.iter().enumerate() {
-            // Draw 0 made the first latents.
-            let noise =
-                if self.sampler.takes_noise() { self.noise(image, step as u32 + 1) } else { Vec::new() };
-            self.sampler.step(step, &mut self.latents[image], prediction, &noise);
+            let noise = draw.map_or_else(Vec::new, |number| self.draw(image, number));
+            self.sampler.advance(call, &mut self.states[image], prediction, &noise);
         }
     }
 
+    /// Steps of the run: the calls that end one.
+    fn steps(&self) -> usize {
+        self.sampler.calls().iter().filter(|call| call.ends_step).count()
+    }
+
     fn report(&self, step: usize, denoised: &[Vec<f32>], observer: &mut dyn Observer) -> Result<()> {
-        let steps = self.timesteps.len();
+        let steps = self.steps();
         let progress = Progress {
             step,
             steps,
             images: self.recipes.len(),
             preview: &|image| self.decode(image, &denoised[image]),
-            latents: &self.latents,
+            states: &self.states,
         };
         match observer.stepped(&progress) {
             ControlFlow::Continue(()) => Ok(()),

@@ -2,11 +2,11 @@
 //!
 //! Reference: diffusers' `DDIMScheduler.step` without clipping or thresholding.
 
-use seedfarm_core::NoiseSchedule;
 use seedfarm_core::sampling::Prediction;
 
-use super::Sampling;
+use super::call::one_a_step;
 use super::schedule::alphas_cumprod;
+use super::{Call, Sampling, Settings, State};
 use crate::{Error, Result};
 
 /// The four factors of one step.
@@ -24,10 +24,12 @@ struct Factors {
 pub(super) struct Ddim {
     prediction: Prediction,
     steps: Vec<Factors>,
+    calls: Vec<Call>,
 }
 
 impl Ddim {
-    pub fn new(schedule: &NoiseSchedule, timesteps: &[f64]) -> Result<Self> {
+    pub fn new(settings: &Settings<'_>) -> Result<Self> {
+        let Settings { schedule, timesteps, .. } = *settings;
         let alphas = alphas_cumprod(schedule)?;
         let last = if schedule.set_alpha_to_one { 1.0 } else { alphas[0] };
         // Whole division, as diffusers has it, even where the timesteps lie further apart.
@@ -37,7 +39,11 @@ impl Ddim {
             let next = index.checked_sub(stride).map_or(last, |next| alphas[next]);
             Ok(Factors::new(alphas[index], next))
         });
-        Ok(Self { prediction: schedule.prediction, steps: steps.collect::<Result<_>>()? })
+        Ok(Self {
+            prediction: schedule.prediction,
+            steps: steps.collect::<Result<_>>()?,
+            calls: one_a_step(settings, false),
+        })
     }
 }
 
@@ -75,16 +81,20 @@ fn whole(timestep: f64, train_steps: usize) -> Result<usize> {
 }
 
 impl Sampling for Ddim {
+    fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
     fn initial_scale(&self) -> f32 {
         1.0
     }
 
-    fn model_input(&self, _step: usize, latents: &[f32]) -> Vec<f32> {
+    fn model_input(&self, _call: usize, latents: &[f32]) -> Vec<f32> {
         latents.to_vec()
     }
 
-    fn denoised(&self, step: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
-        let factors = self.steps[step];
+    fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
+        let factors = self.steps[self.calls[call].step];
         latents
             .iter()
             .zip(prediction)
@@ -92,9 +102,16 @@ impl Sampling for Ddim {
             .collect()
     }
 
-    fn step(&self, step: usize, latents: &mut [f32], prediction: &[f32], _noise: &[f32]) {
-        let factors = self.steps[step];
-        for (x, predicted) in latents.iter_mut().zip(prediction) {
+    fn noised(&self, call: usize, clean: &[f32], noise: &[f32]) -> Vec<f32> {
+        let Some(call) = self.calls.get(call) else { return clean.to_vec() };
+        let factors = self.steps[call.step];
+        let pairs = clean.iter().zip(noise);
+        pairs.map(|(x, noise)| factors.image * x + factors.noise * noise).collect()
+    }
+
+    fn advance(&self, call: usize, state: &mut State, prediction: &[f32], _noise: &[f32]) {
+        let factors = self.steps[self.calls[call].step];
+        for (x, predicted) in state.latents.iter_mut().zip(prediction) {
             let (denoised, noise) = factors.split(self.prediction, *x, *predicted);
             *x = factors.next_image * denoised + factors.next_noise * noise;
         }

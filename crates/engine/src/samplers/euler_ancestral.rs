@@ -2,22 +2,27 @@
 //!
 //! Reference: diffusers' `EulerAncestralDiscreteScheduler.step`, k-diffusion's `sample_euler_ancestral`.
 
-use seedfarm_core::NoiseSchedule;
 use seedfarm_core::sampling::Prediction;
 
+use super::call::one_a_step;
 use super::schedule::Sigmas;
-use super::{Sampling, denoised_at};
+use super::{Call, Sampling, Settings, State, denoised_at};
 use crate::Result;
 
 /// Euler ancestral for one schedule.
 pub(super) struct EulerAncestral {
     prediction: Prediction,
     sigmas: Sigmas,
+    calls: Vec<Call>,
 }
 
 impl EulerAncestral {
-    pub fn new(schedule: &NoiseSchedule, timesteps: &[f64]) -> Result<Self> {
-        Ok(Self { prediction: schedule.prediction, sigmas: Sigmas::new(schedule, timesteps)? })
+    pub fn new(settings: &Settings<'_>) -> Result<Self> {
+        Ok(Self {
+            prediction: settings.schedule.prediction,
+            sigmas: Sigmas::new(settings.schedule, settings.timesteps)?,
+            calls: one_a_step(settings, true),
+        })
     }
 
     /// How far down the step goes and how much noise it adds.
@@ -30,28 +35,34 @@ impl EulerAncestral {
 }
 
 impl Sampling for EulerAncestral {
+    fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
     fn initial_scale(&self) -> f32 {
         self.sigmas.initial()
     }
 
-    fn model_input(&self, step: usize, latents: &[f32]) -> Vec<f32> {
-        self.sigmas.model_input(step, latents)
+    fn model_input(&self, call: usize, latents: &[f32]) -> Vec<f32> {
+        self.sigmas.model_input(self.calls[call].step, latents)
     }
 
-    fn denoised(&self, step: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
-        denoised_at(self.sigmas.from(step), self.prediction, latents, prediction)
+    fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
+        denoised_at(self.sigmas.from(self.calls[call].step), self.prediction, latents, prediction)
     }
 
-    fn takes_noise(&self) -> bool {
-        true
+    fn noised(&self, call: usize, clean: &[f32], noise: &[f32]) -> Vec<f32> {
+        let step = self.calls.get(call).map_or(self.sigmas.steps(), |call| call.step);
+        self.sigmas.noised(step, clean, noise)
     }
 
-    fn step(&self, step: usize, latents: &mut [f32], prediction: &[f32], noise: &[f32]) {
+    fn advance(&self, call: usize, state: &mut State, prediction: &[f32], noise: &[f32]) {
+        let step = self.calls[call].step;
         let sigma = self.sigmas.from(step);
         let (down, up) = self.down_and_up(step);
         let change = down - sigma;
-        let denoised = self.denoised(step, latents, prediction);
-        for ((x, denoised), noise) in latents.iter_mut().zip(denoised).zip(noise) {
+        let denoised = self.denoised(call, &state.latents, prediction);
+        for ((x, denoised), noise) in state.latents.iter_mut().zip(denoised).zip(noise) {
             let derivative = (*x - denoised) / sigma;
             *x = (*x + derivative * change) + noise * up;
         }

@@ -88,6 +88,17 @@ impl Sigmas {
         self.levels[step + 1]
     }
 
+    /// Steps in all.
+    pub fn steps(&self) -> usize {
+        self.levels.len() - 1
+    }
+
+    /// Clean latents with noise of the level before step `step`.
+    pub fn noised(&self, step: usize, clean: &[f32], noise: &[f32]) -> Vec<f32> {
+        let sigma = self.levels[step];
+        clean.iter().zip(noise).map(|(x, noise)| x + noise * sigma).collect()
+    }
+
     /// The latents divided by `sqrt(sigma^2 + 1)`, which brings them to the variance of training.
     pub fn model_input(&self, step: usize, latents: &[f32]) -> Vec<f32> {
         let sigma = f64::from(self.from(step));
