@@ -91,6 +91,10 @@ macro_rules! digest {
 }
 
 digest!(
+    /// A LoRA, a textual inversion (the file) or a ControlNet (as a component of a model).
+    AdapterDigest
+);
+digest!(
     /// One image's stored bytes (the PNG file), the key under which they lie in the blob store.
     ArtifactDigest
 );

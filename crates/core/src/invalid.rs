@@ -25,9 +25,7 @@ pub enum Invalid {
         byte: usize,
     },
     /// A JSON line that cannot be read.
-    #[error(
-        "not a prompt line: {reason}; known keys are prompt, negative_prompt, seed, width, height, steps, guidance, sampler"
-    )]
+    #[error("not a prompt line: {reason}; `seedfarm submit --help` lists the keys")]
     NotAPromptLine {
         /// The JSON reader's own words.
         reason: String,
@@ -109,6 +107,95 @@ pub enum Invalid {
         /// What was given, as text, because it may be no number at all.
         given: String,
     },
+    /// A number is out of range.
+    #[error("{field} {given} is outside {least} to {most}")]
+    NumberOutOfRange {
+        /// Which setting.
+        field: &'static str,
+        /// What was given, as text, because it may be no number at all.
+        given: String,
+        /// The smallest.
+        least: f64,
+        /// The largest.
+        most: f64,
+    },
+    /// Too many of something in one image.
+    #[error("{given} {field} are more than the {most} that one image may use")]
+    TooManyOf {
+        /// Of what.
+        field: &'static str,
+        /// How many were given.
+        given: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// An adapter that nobody has.
+    #[error("the {kind} '{given}' is unknown; {known}")]
+    UnknownAdapter {
+        /// `lora`, `embedding` or `control`.
+        kind: &'static str,
+        /// The name or digest.
+        given: String,
+        /// What is known instead.
+        known: String,
+    },
+    /// Several adapters of one name.
+    #[error("{count} different {kind}s are called '{given}': give one by its digest ({digests})")]
+    AmbiguousAdapter {
+        /// `lora`, `embedding` or `control`.
+        kind: &'static str,
+        /// The name.
+        given: String,
+        /// How many there are.
+        count: usize,
+        /// Their digests, separated by commas.
+        digests: String,
+    },
+    /// An adapter was made for another family of models.
+    #[error("the {kind} '{given}' was made for {made_for}, but the model is {model}")]
+    OtherFamily {
+        /// `lora`, `embedding` or `control`.
+        kind: &'static str,
+        /// The name or digest.
+        given: String,
+        /// The adapter's family.
+        made_for: String,
+        /// The model's family.
+        model: String,
+    },
+    /// A picture that is not there.
+    #[error("the picture {given} is not on the farm: upload it first, with `seedfarm upload FILE`")]
+    UnknownPicture {
+        /// Its digest or path.
+        given: String,
+    },
+    /// A picture of another size than the image.
+    #[error(
+        "the {field} is {given} pixels, but the image is {wanted}: bring it to that size, or change width and height"
+    )]
+    PictureSize {
+        /// `source`, `mask` or `control picture`.
+        field: &'static str,
+        /// Width x height of the picture.
+        given: String,
+        /// Width x height of the image.
+        wanted: String,
+    },
+    /// So small a strength that no step is left.
+    #[error(
+        "strength {given} leaves none of {steps} steps to be sampled: give more steps, or a strength of at least {least}"
+    )]
+    NothingToSample {
+        /// What was given.
+        given: f64,
+        /// The steps asked for.
+        steps: u32,
+        /// What would leave one step.
+        least: f64,
+    },
+    /// A model that fills in pictures was asked for something else, or the reverse.
+    #[error("{0}")]
+    WrongUse(String),
     /// Priority out of range.
     #[error("priority {given} is outside -{most} to {most}", most = limits::MAX_PRIORITY)]
     PriorityOutOfRange {
@@ -174,6 +261,15 @@ impl Invalid {
             Self::SideOutOfRange { .. } => "SIZE_OUT_OF_RANGE",
             Self::StepsOutOfRange { .. } => "STEPS_OUT_OF_RANGE",
             Self::GuidanceOutOfRange { .. } => "GUIDANCE_OUT_OF_RANGE",
+            Self::NumberOutOfRange { .. } => "NUMBER_OUT_OF_RANGE",
+            Self::TooManyOf { .. } => "TOO_MANY_OF",
+            Self::UnknownAdapter { .. } => "UNKNOWN_ADAPTER",
+            Self::AmbiguousAdapter { .. } => "AMBIGUOUS_ADAPTER",
+            Self::OtherFamily { .. } => "OTHER_FAMILY",
+            Self::UnknownPicture { .. } => "UNKNOWN_PICTURE",
+            Self::PictureSize { .. } => "PICTURE_SIZE",
+            Self::NothingToSample { .. } => "NOTHING_TO_SAMPLE",
+            Self::WrongUse(_) => "WRONG_USE",
             Self::PriorityOutOfRange { .. } => "PRIORITY_OUT_OF_RANGE",
             Self::SeedOutOfRange { .. } => "SEED_OUT_OF_RANGE",
             Self::SeedMissing => "SEED_MISSING",

@@ -3,6 +3,7 @@
 //! Everything here is a value or a function of values: no IO, no async, no clock, no randomness.
 //! Ids, the present time and entropy come in as arguments.
 
+pub mod adapter;
 pub mod canonical;
 pub mod completion;
 pub mod digest;
@@ -19,11 +20,13 @@ pub mod range;
 pub mod recipe;
 pub mod sampling;
 pub mod seed;
+pub mod settings;
 pub mod verdict;
 
+pub use adapter::{AdapterKind, AdapterManifest};
 pub use digest::{
-    ArtifactDigest, ComponentDigest, FingerprintDigest, ModelDigest, NumericClass, PixelDigest, RecipeDigest,
-    TemplateDigest,
+    AdapterDigest, ArtifactDigest, ComponentDigest, FingerprintDigest, ModelDigest, NumericClass,
+    PixelDigest, RecipeDigest, TemplateDigest,
 };
 pub use fingerprint::Fingerprint;
 pub use id::{Attempt, Epoch, ImageId, JobId, LeaseId, ReplayId, WorkerId};

@@ -18,6 +18,18 @@ pub const MAX_STEPS: u32 = 1000;
 pub const MIN_GUIDANCE: f64 = 1.0;
 /// Largest guidance scale.
 pub const MAX_GUIDANCE: f64 = 100.0;
+/// LoRA weights and ControlNet scales run from minus this to plus this.
+pub const MAX_ADAPTER_WEIGHT: f64 = 10.0;
+/// Most LoRAs of one image.
+pub const MAX_LORAS: usize = 16;
+/// Most textual inversions of one image.
+pub const MAX_EMBEDDINGS: usize = 64;
+/// Most ControlNets of one image.
+pub const MAX_CONTROLS: usize = 4;
+/// Most layers of a text encoder that may be left out.
+pub const MAX_CLIP_SKIP: u32 = 11;
+/// Smallest side of the tiles in which a picture is decoded, in pixels.
+pub const MIN_DECODE_TILE: u32 = 64;
 /// Priorities run from minus this to plus this.
 pub const MAX_PRIORITY: i32 = 100;
 /// Most bytes of one stored picture file.

@@ -41,6 +41,9 @@ pub struct ModelManifest {
     pub size_multiple: u32,
     /// Largest width and height, in pixels.
     pub max_side: u32,
+    /// Whether its UNet takes a mask and the masked picture beside the latents.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inpainting: bool,
     /// Bytes of all weights on disk.
     pub weights_bytes: u64,
     /// The licence, as its model card says; absent when nobody said.

@@ -1,35 +1,18 @@
 //! Admission: from a submission to the recipes of all its images, or a refusal of the whole.
 
-use serde::{Deserialize, Serialize};
+mod catalogue;
+mod line;
 
 use crate::invalid::{Invalid, check_text};
 use crate::limits;
 use crate::model::ModelManifest;
 use crate::range::ImageRange;
-use crate::recipe::{
-    NoiseSource, Numerics, PromptSyntax, RECIPE_VERSION, Recipe, RecipeTemplate, check_guidance, check_side,
-    check_steps,
-};
-use crate::sampling::Sampler;
+use crate::recipe::{NoiseSource, Numerics, Recipe, RecipeTemplate};
 use crate::seed::SeedPolicy;
 
-/// Settings that a job gives for all its lines and a line may give for itself; what both leave open
-/// comes from the model's defaults.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// What to avoid.
-    pub negative_prompt: Option<String>,
-    /// Width in pixels.
-    pub width: Option<u32>,
-    /// Height in pixels.
-    pub height: Option<u32>,
-    /// Sampling steps.
-    pub steps: Option<u32>,
-    /// Classifier-free guidance scale; 1 is off.
-    pub guidance: Option<f64>,
-    /// The sampler.
-    pub sampler: Option<Sampler>,
-}
+pub use crate::settings::Settings;
+pub use catalogue::{Catalogue, PictureSize};
+use line::Planner;
 
 /// One line of a prompt file.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,20 +106,27 @@ impl JobPlan {
     }
 }
 
+/// Resolves every parameter of a job that uses no adapter and no picture; see [`plan_with`].
+pub fn plan(spec: &JobSpec, manifest: &ModelManifest) -> Result<JobPlan, Invalid> {
+    plan_with(spec, manifest, &Catalogue::default())
+}
+
 /// Resolves every parameter of a job and holds each against its limit.
 ///
 /// The first fault refuses the whole job; a fault in a line names the line.
-pub fn plan(spec: &JobSpec, manifest: &ModelManifest) -> Result<JobPlan, Invalid> {
+pub fn plan_with(
+    spec: &JobSpec,
+    manifest: &ModelManifest,
+    catalogue: &Catalogue,
+) -> Result<JobPlan, Invalid> {
     check_text("name", &spec.name, limits::MAX_NAME_BYTES)?;
     if spec.priority.abs() > limits::MAX_PRIORITY {
         return Err(Invalid::PriorityOutOfRange { given: spec.priority });
     }
     let total = count_images(spec)?;
-    let lines = spec
-        .prompts
-        .iter()
-        .map(|line| plan_line(spec, line, manifest).map_err(|fault| fault.at_line(line.line)))
-        .collect::<Result<_, _>>()?;
+    let planner = Planner { spec, manifest, catalogue };
+    let line = |line: &PromptLine| planner.line(line).map_err(|fault| fault.at_line(line.line));
+    let lines = spec.prompts.iter().map(line).collect::<Result<_, _>>()?;
     let seeds = SeedPlan { seed: spec.seed, policy: spec.seed_policy, count: spec.count };
     Ok(JobPlan { total, seeds, lines })
 }
@@ -157,81 +147,6 @@ fn count_images(spec: &JobSpec) -> Result<u64, Invalid> {
         return Err(Invalid::TooManyImages { given: total, limit: limits::MAX_IMAGES_A_JOB });
     }
     Ok(total)
-}
-
-fn plan_line(spec: &JobSpec, line: &PromptLine, manifest: &ModelManifest) -> Result<PlannedLine, Invalid> {
-    match (spec.seed_policy, line.seed) {
-        (SeedPolicy::Explicit, None) => return Err(Invalid::SeedMissing),
-        (SeedPolicy::Explicit, Some(_)) | (_, None) => {}
-        (policy, Some(_)) => return Err(Invalid::SeedIgnored { policy: policy.as_str() }),
-    }
-    let settings = Resolved::new(&line.settings, &spec.settings, manifest);
-    let template = settings.template(spec, &line.prompt, manifest)?;
-    Ok(PlannedLine { template, seed: line.seed })
-}
-
-/// Settings with nothing left open.
-struct Resolved {
-    negative_prompt: String,
-    width: u32,
-    height: u32,
-    steps: u32,
-    guidance: f64,
-    sampler: Sampler,
-}
-
-impl Resolved {
-    fn new(line: &Settings, job: &Settings, manifest: &ModelManifest) -> Self {
-        let defaults = &manifest.defaults;
-        let negative = line.negative_prompt.as_ref().or(job.negative_prompt.as_ref());
-        Self {
-            negative_prompt: negative.cloned().unwrap_or_default(),
-            width: line.width.or(job.width).unwrap_or(defaults.width),
-            height: line.height.or(job.height).unwrap_or(defaults.height),
-            steps: line.steps.or(job.steps).unwrap_or(defaults.steps),
-            guidance: line.guidance.or(job.guidance).unwrap_or(defaults.guidance),
-            sampler: line.sampler.or(job.sampler).unwrap_or(defaults.sampler),
-        }
-    }
-
-    fn template(
-        self,
-        spec: &JobSpec,
-        prompt: &str,
-        manifest: &ModelManifest,
-    ) -> Result<RecipeTemplate, Invalid> {
-        check_text("prompt", prompt, limits::MAX_PROMPT_BYTES)?;
-        check_text("negative_prompt", &self.negative_prompt, limits::MAX_PROMPT_BYTES)?;
-        check_size("width", self.width, manifest)?;
-        check_size("height", self.height, manifest)?;
-        check_guidance(self.guidance)?;
-        check_steps(self.steps as usize)?;
-        Ok(RecipeTemplate {
-            version: RECIPE_VERSION,
-            model: manifest.components.clone(),
-            prompt: prompt.to_owned(),
-            negative_prompt: self.negative_prompt,
-            prompt_syntax: PromptSyntax::Plain,
-            width: self.width,
-            height: self.height,
-            sampler: self.sampler,
-            timesteps: manifest.noise_schedule.timesteps(self.sampler, self.steps)?,
-            noise_schedule: manifest.noise_schedule.clone(),
-            guidance: self.guidance,
-            noise: spec.noise,
-            numerics: spec.numerics,
-        })
-    }
-}
-
-fn check_size(field: &'static str, given: u32, manifest: &ModelManifest) -> Result<(), Invalid> {
-    check_side(field, given, manifest.max_side.min(limits::MAX_SIDE))?;
-    let multiple = manifest.size_multiple.max(1);
-    if given.is_multiple_of(multiple) {
-        return Ok(());
-    }
-    let below = given / multiple * multiple;
-    Err(Invalid::NotAMultiple { field, given, multiple, below: below.max(multiple), above: below + multiple })
 }
 
 #[cfg(test)]

@@ -1,25 +1,10 @@
 //! Reading prompt files: one prompt a line, as plain text or as a JSON object.
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::invalid::Invalid;
 use crate::plan::{PromptLine, Settings};
-use crate::sampling::Sampler;
 use crate::seed;
-
-/// One line of a JSON Lines prompt file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JsonLine {
-    prompt: String,
-    negative_prompt: Option<String>,
-    seed: Option<serde_json::Value>,
-    width: Option<u32>,
-    height: Option<u32>,
-    steps: Option<u32>,
-    guidance: Option<f64>,
-    sampler: Option<String>,
-}
 
 /// Reads a whole prompt file.
 ///
@@ -48,20 +33,20 @@ fn parse_line(raw: &[u8], line: usize) -> Result<Option<PromptLine>, Invalid> {
 
 /// Reads one JSON object that stands at `line` (from 1); the fault does not repeat the line.
 pub fn parse_entry(text: &str, line: usize) -> Result<PromptLine, Invalid> {
-    let json: JsonLine =
-        serde_json::from_str(text).map_err(|error| Invalid::NotAPromptLine { reason: error.to_string() })?;
+    let not_a_line = |reason: String| Invalid::NotAPromptLine { reason };
+    let mut members: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| not_a_line(error.to_string()))?;
+    let prompt = match members.remove("prompt") {
+        Some(Value::String(prompt)) => prompt,
+        Some(other) => return Err(not_a_line(format!("the prompt is {other}: a text is needed"))),
+        None => return Err(not_a_line("missing field `prompt`".to_owned())),
+    };
+    let seed = members.remove("seed").filter(|seed| !seed.is_null());
     Ok(PromptLine {
         line,
-        prompt: json.prompt,
-        seed: json.seed.as_ref().map(seed::as_text::from_value).transpose()?,
-        settings: Settings {
-            negative_prompt: json.negative_prompt,
-            width: json.width,
-            height: json.height,
-            steps: json.steps,
-            guidance: json.guidance,
-            sampler: json.sampler.as_deref().map(Sampler::from_name).transpose()?,
-        },
+        prompt,
+        seed: seed.as_ref().map(seed::as_text::from_value).transpose()?,
+        settings: Settings::from_json(members)?,
     })
 }
 

@@ -5,11 +5,21 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical;
-use crate::digest::{ComponentDigest, ModelDigest, RecipeDigest, TemplateDigest};
+use crate::digest::{
+    AdapterDigest, ArtifactDigest, ComponentDigest, ModelDigest, RecipeDigest, TemplateDigest,
+};
 use crate::invalid::{Invalid, check_text};
 use crate::limits;
 use crate::sampling::{NoiseSchedule, Sampler};
 use crate::seed;
+
+mod extras;
+mod parts;
+
+pub use extras::Extras;
+pub(crate) use extras::{check_clip_skip, check_decode_tile};
+pub use parts::{Control, Lora, Source, Variation};
+pub(crate) use parts::{check_count, check_share, check_weight};
 
 /// The version of the recipe's form that this program writes and reads.
 pub const RECIPE_VERSION: u32 = 1;
@@ -76,6 +86,26 @@ pub enum PromptSyntax {
     /// Every character stands for itself.
     #[default]
     Plain,
+    /// Brackets weigh words and long texts go in chunks, as in A1111-style tools; see docs/DETERMINISM.md.
+    Weighted,
+}
+
+impl PromptSyntax {
+    /// Both syntaxes.
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Weighted];
+
+    /// The syntax's name in recipes and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Weighted => "weighted",
+        }
+    }
+
+    /// The syntax called `name`.
+    pub fn from_name(name: &str) -> Result<Self, Invalid> {
+        crate::sampling::choice("prompt_syntax", name, &Self::ALL, Self::as_str)
+    }
 }
 
 /// A recipe without its seed: what the images of one prompt line share.
@@ -107,6 +137,9 @@ pub struct RecipeTemplate {
     pub noise: NoiseSource,
     /// The class of arithmetic.
     pub numerics: Numerics,
+    /// What most images do without.
+    #[serde(flatten)]
+    pub extras: Extras,
 }
 
 impl RecipeTemplate {
@@ -123,6 +156,28 @@ impl RecipeTemplate {
     /// The recipe of the image with this seed.
     pub fn with_seed(self, seed: u64) -> Recipe {
         Recipe { template: self, seed }
+    }
+
+    /// The adapters that it needs, each once, in ascending order.
+    pub fn adapters(&self) -> Vec<AdapterDigest> {
+        let extras = &self.extras;
+        let loras = extras.loras.iter().map(|lora| lora.digest);
+        let controls = extras.controls.iter().map(|control| control.model);
+        let mut adapters: Vec<_> = loras.chain(controls).chain(extras.embeddings.values().copied()).collect();
+        adapters.sort_unstable();
+        adapters.dedup();
+        adapters
+    }
+
+    /// The pictures that it starts from or follows, each once, in ascending order.
+    pub fn pictures(&self) -> Vec<ArtifactDigest> {
+        let source = self.extras.source.iter();
+        let source = source.flat_map(|source| std::iter::once(source.image).chain(source.mask));
+        let mut pictures: Vec<_> =
+            source.chain(self.extras.controls.iter().map(|control| control.image)).collect();
+        pictures.sort_unstable();
+        pictures.dedup();
+        pictures
     }
 
     /// Number of sampling steps.
@@ -149,7 +204,8 @@ impl RecipeTemplate {
         check_side("width", self.width, limits::MAX_SIDE)?;
         check_side("height", self.height, limits::MAX_SIDE)?;
         check_guidance(self.guidance)?;
-        self.check_timesteps()
+        self.check_timesteps()?;
+        self.extras.check(self.timesteps.len())
     }
 
     fn check_timesteps(&self) -> Result<(), Invalid> {

@@ -80,6 +80,7 @@ pub fn read_manifest(folder: &Path) -> Result<ModelManifest> {
         defaults,
         size_multiple: vae.pixels_per_latent() as u32,
         max_side: file.max_side.unwrap_or(limits::MAX_SIDE).min(limits::MAX_SIDE),
+        inpainting: false,
         weights_bytes: source.folder().weights_bytes()?,
         licence: file.licence,
     })

@@ -1,12 +1,14 @@
 //! Conversions between the wire and core. From the wire they can fail: then the status says why.
 
 use seedfarm_core::completion::{FailureClass, Fence, Reception};
-use seedfarm_core::plan::{JobSpec, PromptLine, Settings};
+use seedfarm_core::plan::{JobSpec, PromptLine};
 use seedfarm_core::verdict::Difference;
-use seedfarm_core::{Attempt, Epoch, JobState, LeaseId, NoiseSource, Numerics, Sampler, SeedPolicy, Verdict};
+use seedfarm_core::{Attempt, Epoch, JobState, LeaseId, NoiseSource, Numerics, SeedPolicy, Verdict};
 use tonic::Status;
 
 use crate::{error, v1};
+
+mod settings;
 
 macro_rules! same_names {
     ($wire:ident, $core:ident, $field:literal, $($name:ident),+) => {
@@ -33,34 +35,6 @@ same_names!(SeedPolicy, SeedPolicy, "seed_policy", Sequential, Derived, Fixed, E
 same_names!(Numerics, Numerics, "numerics", Strict, Fast);
 same_names!(FailureClass, FailureClass, "the failure's class", Task, Worker, Environment, HandedBack);
 same_names!(Reception, Reception, "the reception", Accepted, Repeated, Stale, Divergent);
-
-impl From<Settings> for v1::Settings {
-    fn from(settings: Settings) -> Self {
-        Self {
-            negative_prompt: settings.negative_prompt,
-            width: settings.width,
-            height: settings.height,
-            steps: settings.steps,
-            guidance: settings.guidance,
-            sampler: settings.sampler.map(|sampler| sampler.as_str().to_owned()),
-        }
-    }
-}
-
-impl TryFrom<v1::Settings> for Settings {
-    type Error = Status;
-    fn try_from(wire: v1::Settings) -> Result<Self, Status> {
-        let sampler = wire.sampler.as_deref().map(Sampler::from_name).transpose();
-        Ok(Self {
-            negative_prompt: wire.negative_prompt,
-            width: wire.width,
-            height: wire.height,
-            steps: wire.steps,
-            guidance: wire.guidance,
-            sampler: sampler.map_err(|fault| error::invalid(&fault))?,
-        })
-    }
-}
 
 impl From<PromptLine> for v1::PromptLine {
     fn from(line: PromptLine) -> Self {
@@ -159,6 +133,9 @@ pub fn outcome(verdict: &Verdict) -> v1::Outcome {
 
 #[cfg(test)]
 mod tests {
+    use seedfarm_core::Sampler;
+    use seedfarm_core::plan::Settings;
+
     use super::*;
 
     fn spec() -> JobSpec {
@@ -176,8 +153,22 @@ mod tests {
             priority: -3,
             numerics: Numerics::Fast,
             noise: NoiseSource::Philox,
-            settings: Settings { guidance: Some(3.5), ..Settings::default() },
+            settings: Settings { guidance: Some(3.5), ..every_setting() },
         }
+    }
+
+    fn every_setting() -> Settings {
+        let image = "ab".repeat(32);
+        let text = format!(
+            r#"{{"negative_prompt": "n", "prompt_syntax": "weighted", "width": 8, "height": 16, "steps": 3,
+                "guidance": 2, "guidance_rescale": 0.5, "sampler": "euler_a", "eta": 0.25, "clip_skip": 2,
+                "loras": [{{"name": "a", "weight": 0.5, "text_weight": -1}}, {{"name": "b"}}],
+                "embeddings": ["cat"], "variation": {{"seed": "18446744073709551615", "strength": 0.1}},
+                "source": {{"image": "{image}", "strength": 0.5, "mask": "{image}"}},
+                "controls": [{{"name": "c", "image": "{image}", "scale": 2, "start": 0.1, "end": 0.9}}],
+                "decode_tile": 512}}"#
+        );
+        Settings::from_json(serde_json::from_str(&text).unwrap()).unwrap()
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn manifest() -> ModelManifest {
         defaults: ModelDefaults { width: 8, height: 8, steps: 4, guidance: 3.0, sampler: Sampler::Ddim },
         size_multiple: 8,
         max_side: 512,
+        inpainting: false,
         weights_bytes: 1,
         licence: None,
     }

@@ -3,9 +3,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::digest::ComponentDigest;
+use crate::adapter::{AdapterKind, AdapterManifest};
+use crate::digest::{AdapterDigest, ArtifactDigest, ComponentDigest};
 use crate::model::ModelDefaults;
-use crate::sampling::{BetaCurve, NoiseSchedule, Prediction, Spacing};
+use crate::recipe::Lora;
+use crate::sampling::{BetaCurve, NoiseSchedule, Prediction, Sampler, Spacing};
 
 pub(crate) fn manifest() -> ModelManifest {
     ModelManifest {
@@ -25,6 +27,7 @@ pub(crate) fn manifest() -> ModelManifest {
         defaults: ModelDefaults { width: 64, height: 64, steps: 20, guidance: 3.0, sampler: Sampler::Ddim },
         size_multiple: 8,
         max_side: 512,
+        inpainting: false,
         weights_bytes: 1,
         licence: None,
     }
@@ -114,6 +117,122 @@ fn a_job_without_images_or_with_too_many_is_refused() {
     assert_eq!(plan(&spec(&[], 1), &manifest()).unwrap_err(), Invalid::NoPrompts);
     assert_eq!(plan(&spec(&["a"], 0), &manifest()).unwrap_err(), Invalid::NoImages);
     assert_eq!(plan(&spec(&["a", "b"], 5_000_001), &manifest()).unwrap_err().code(), "TOO_MANY_IMAGES");
+}
+
+fn adapter(name: &str, kind: AdapterKind, family: &str) -> AdapterManifest {
+    let digest = AdapterDigest::of_bytes(format!("{name}{family}").as_bytes());
+    AdapterManifest { name: name.into(), kind, digest, family: Some(family.into()), bytes: 1 }
+}
+
+fn picture() -> ArtifactDigest {
+    ArtifactDigest::of_bytes(b"picture")
+}
+
+fn catalogue() -> Catalogue {
+    let (sd1, xl) = ("stable-diffusion", "stable-diffusion-xl");
+    Catalogue {
+        adapters: vec![
+            adapter("ink", AdapterKind::Lora, sd1),
+            adapter("twice", AdapterKind::Lora, sd1),
+            adapter("twice", AdapterKind::Lora, xl),
+            adapter("wide", AdapterKind::Lora, xl),
+            adapter("cat-toy", AdapterKind::Embedding, sd1),
+            adapter("edges", AdapterKind::Control, sd1),
+        ],
+        pictures: BTreeMap::from([(picture(), PictureSize { width: 64, height: 64 })]),
+    }
+}
+
+fn planned(settings: &str) -> Result<RecipeTemplate, Invalid> {
+    let mut spec = spec(&["a"], 1);
+    spec.settings = Settings::from_json(serde_json::from_str(settings).unwrap())?;
+    Ok(plan_with(&spec, &manifest(), &catalogue())?.lines[0].template.clone())
+}
+
+#[test]
+fn adapters_and_pictures_are_resolved_to_digests_and_strengths_to_steps() {
+    let template = planned(&format!(
+        r#"{{"loras": [{{"name": "ink", "weight": 0.5}}], "embeddings": ["cat-toy"], "clip_skip": 1,
+            "variation": {{"seed": "7", "strength": 0.1}},
+            "source": {{"image": "{0}", "strength": 0.33}},
+            "controls": [{{"name": "edges", "image": "{0}", "start": 0.1, "end": 0.5}}]}}"#,
+        picture()
+    ))
+    .unwrap();
+    let extras = &template.extras;
+    let ink = adapter("ink", AdapterKind::Lora, "stable-diffusion").digest;
+    assert_eq!(extras.loras, [Lora { digest: ink, weight: 0.5, text_weight: 0.5 }]);
+    assert_eq!(extras.embeddings.keys().collect::<Vec<_>>(), ["cat-toy"]);
+    // diffusers: 20 steps at 0.33 sample int(6.6) = 6; a control from 0.1 to 0.5 acts at steps 2 to 9.
+    assert_eq!(extras.source.as_ref().unwrap().first_step, 14);
+    assert_eq!((extras.controls[0].first_step, extras.controls[0].end_step), (2, 10));
+    assert_eq!((template.adapters().len(), template.pictures()), (3, vec![picture()]));
+    let recipe = template.with_seed(1);
+    assert_eq!(Recipe::from_json(&recipe.canonical()).unwrap(), recipe);
+}
+
+#[test]
+fn what_is_not_used_leaves_no_trace_in_the_recipe() {
+    let text = planned("{}").unwrap().with_seed(1).canonical();
+    for key in
+        ["sigmas", "eta", "guidance_rescale", "clip_skip", "loras", "source", "controls", "decode_tile"]
+    {
+        assert!(!text.contains(&format!("\"{key}\"")), "{key} is in {text}");
+    }
+}
+
+#[test]
+fn bad_adapters_and_pictures_are_refused_with_the_way_out() {
+    let image = picture();
+    let absent = ArtifactDigest::of_bytes(b"absent");
+    let cases = [
+        (r#"{"loras": [{"name": "nobody"}]}"#.to_owned(), "UNKNOWN_ADAPTER", "known are ink, twice, wide"),
+        (r#"{"loras": [{"name": "wide"}]}"#.to_owned(), "OTHER_FAMILY", "made for stable-diffusion-xl"),
+        (r#"{"loras": [{"name": "twice"}]}"#.to_owned(), "AMBIGUOUS_ADAPTER", "2 different loras"),
+        (
+            r#"{"loras": [{"name": "ink", "weight": 11}]}"#.to_owned(),
+            "NUMBER_OUT_OF_RANGE",
+            "11 is outside -10",
+        ),
+        (r#"{"source": {"image": "photo.png"}}"#.to_owned(), "UNKNOWN_PICTURE", "seedfarm upload"),
+        (format!(r#"{{"source": {{"image": "{absent}"}}}}"#), "UNKNOWN_PICTURE", "not on the farm"),
+        (
+            format!(r#"{{"width": 128, "source": {{"image": "{image}"}}}}"#),
+            "PICTURE_SIZE",
+            "64x64 pixels, but the image is 128x64",
+        ),
+        (
+            format!(r#"{{"source": {{"image": "{image}", "strength": 0.01}}}}"#),
+            "NOTHING_TO_SAMPLE",
+            "at least 0.05",
+        ),
+        (
+            format!(r#"{{"source": {{"image": "{image}", "strength": 1.5}}}}"#),
+            "NUMBER_OUT_OF_RANGE",
+            "1.5 is outside 0 to 1",
+        ),
+        (r#"{"clip_skip": 12}"#.to_owned(), "NUMBER_OUT_OF_RANGE", "clip_skip 12"),
+        (r#"{"decode_tile": 60}"#.to_owned(), "NUMBER_OUT_OF_RANGE", "decode_tile"),
+        (r#"{"eta": -1}"#.to_owned(), "NUMBER_OUT_OF_RANGE", "eta -1"),
+        (r#"{"prompt_syntax": "compel"}"#.to_owned(), "NOT_A_PROMPT_LINE", "compel"),
+    ];
+    for (settings, code, words) in cases {
+        let fault = planned(&settings).expect_err(&settings);
+        assert_eq!(fault.code(), code, "{fault}");
+        assert!(fault.to_string().contains(words), "'{fault}' does not say '{words}'");
+    }
+}
+
+#[test]
+fn a_model_that_fills_in_pictures_wants_a_mask() {
+    let inpainting = ModelManifest { inpainting: true, ..manifest() };
+    let mut spec = spec(&["a"], 1);
+    assert_eq!(plan_with(&spec, &inpainting, &catalogue()).unwrap_err().code(), "WRONG_USE");
+    let source = format!(r#"{{"source": {{"image": "{0}", "mask": "{0}"}}}}"#, picture());
+    spec.settings = Settings::from_json(serde_json::from_str(&source).unwrap()).unwrap();
+    let plan = plan_with(&spec, &inpainting, &catalogue()).unwrap();
+    // With a mask, all of it is drawn anew unless the request says otherwise.
+    assert_eq!(plan.lines[0].template.extras.source.as_ref().unwrap().first_step, 0);
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use seedfarm_core::recipe::RECIPE_VERSION;
+use seedfarm_core::recipe::{Extras, RECIPE_VERSION};
 use seedfarm_core::{
     ModelManifest, NoiseSource, Numerics, PixelDigest, PromptSyntax, Recipe, RecipeTemplate, Sampler,
 };
@@ -36,6 +36,7 @@ pub fn recipe(manifest: &ModelManifest, numerics: Numerics, prompt: &str, seed: 
         guidance: defaults.guidance,
         noise: NoiseSource::Philox,
         numerics,
+        extras: Extras::default(),
     };
     sampled(template.with_seed(seed), defaults.sampler, defaults.steps)
 }

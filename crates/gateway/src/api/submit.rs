@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::http::HeaderMap;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings};
-use seedfarm_core::{Invalid, NoiseSource, Numerics, Sampler, SeedPolicy, prompt_file, seed};
+use seedfarm_core::{Invalid, NoiseSource, Numerics, SeedPolicy, prompt_file, seed};
 use seedfarm_proto::{convert, json};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Answer, whole};
 use crate::caller::Caller;
@@ -17,7 +17,6 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A submission; what is left open takes the same defaults as on the command line.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Submission {
     model: String,
     /// Texts, or objects as the lines of a prompt file have them.
@@ -33,12 +32,9 @@ pub(crate) struct Submission {
     priority: i32,
     numerics: Option<String>,
     noise: Option<String>,
-    negative_prompt: Option<String>,
-    width: Option<u32>,
-    height: Option<u32>,
-    steps: Option<u32>,
-    guidance: Option<f64>,
-    sampler: Option<String>,
+    /// Settings for all prompts, as the lines of a prompt file have them.
+    #[serde(flatten)]
+    settings: Map<String, Value>,
 }
 
 fn one() -> u32 {
@@ -71,14 +67,7 @@ impl Submission {
             priority: self.priority,
             numerics: named(self.numerics, Numerics::from_name)?.unwrap_or_default(),
             noise: named(self.noise, NoiseSource::from_name)?.unwrap_or_default(),
-            settings: Settings {
-                negative_prompt: self.negative_prompt,
-                width: self.width,
-                height: self.height,
-                steps: self.steps,
-                guidance: self.guidance,
-                sampler: named(self.sampler, Sampler::from_name)?,
-            },
+            settings: Settings::from_json(self.settings)?,
         })
     }
 }

@@ -43,6 +43,7 @@ impl SettingsArgs {
             steps: self.steps,
             guidance: self.guidance,
             sampler: self.sampler,
+            ..Settings::default()
         }
     }
 }

@@ -191,6 +191,7 @@ pub(super) fn manifest(name: &str, weights: &str) -> ModelManifest {
         defaults: ModelDefaults { width: 64, height: 64, steps: 7, guidance: 7.3, sampler: Sampler::Ddim },
         size_multiple: 8,
         max_side: 512,
+        inpainting: false,
         weights_bytes: u64::MAX >> 11,
         licence: Some("CC0-1.0".into()),
     }

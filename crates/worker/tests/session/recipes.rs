@@ -32,6 +32,7 @@ pub fn manifest() -> ModelManifest {
         defaults: ModelDefaults { width: 8, height: 8, steps: 4, guidance: 3.0, sampler: Sampler::Ddim },
         size_multiple: 8,
         max_side: 64,
+        inpainting: false,
         weights_bytes: 0,
         licence: None,
     }
