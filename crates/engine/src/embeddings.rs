@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::Tensor;
-
 use crate::Result;
+use crate::clip::Encoded;
 
 /// Texts kept. One of Stable Diffusion 1.5 takes 236 kB.
 const KEPT: usize = 64;
@@ -13,25 +12,25 @@ const KEPT: usize = 64;
 /// Embeddings by text, the one used last at the back.
 #[derive(Default)]
 pub(crate) struct Embeddings {
-    kept: Mutex<VecDeque<(String, Tensor)>>,
+    kept: Mutex<VecDeque<(String, Encoded)>>,
 }
 
 impl Embeddings {
     /// The embedding of a text, made by `encode` unless it is kept.
-    pub fn of(&self, text: &str, encode: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    pub fn of(&self, text: &str, encode: impl FnOnce() -> Result<Encoded>) -> Result<Encoded> {
         if let Some(known) = self.take(text) {
             return Ok(self.keep(text, known));
         }
         Ok(self.keep(text, encode()?))
     }
 
-    fn take(&self, text: &str) -> Option<Tensor> {
+    fn take(&self, text: &str) -> Option<Encoded> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let place = kept.iter().position(|(known, _)| known == text)?;
         kept.remove(place).map(|(_, embedding)| embedding)
     }
 
-    fn keep(&self, text: &str, embedding: Tensor) -> Tensor {
+    fn keep(&self, text: &str, embedding: Encoded) -> Encoded {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back((text.to_owned(), embedding.clone()));
         if kept.len() > KEPT {
@@ -43,7 +42,7 @@ impl Embeddings {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
 
     use super::*;
 
@@ -54,7 +53,7 @@ mod tests {
             let mut made = false;
             let encode = || {
                 made = true;
-                Ok(Tensor::new(&[1.0f32], &Device::Cpu)?)
+                Ok(Encoded { hidden: Tensor::new(&[1.0f32], &Device::Cpu)?, pooled: None })
             };
             embeddings.of(text, encode).unwrap();
             made

@@ -14,6 +14,7 @@ mod device;
 mod embeddings;
 mod error;
 mod fingerprint;
+mod fit;
 mod folder;
 mod manifest;
 mod model;

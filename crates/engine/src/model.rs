@@ -5,12 +5,13 @@ use std::path::Path;
 use rayon::ThreadPool;
 use seedfarm_core::{ModelManifest, Numerics, Recipe};
 
-use crate::clip::ClipTextEncoder;
+use crate::clip::{ClipTextEncoder, Encoded, TextRole, text_roles};
 use crate::config::clip::ClipConfig;
 use crate::config::unet::UnetConfig;
 use crate::config::vae::VaeConfig;
 use crate::device::DeviceSpec;
 use crate::embeddings::Embeddings;
+use crate::fit::{self, UnetInput};
 use crate::manifest::read_manifest;
 use crate::ops::Ops;
 use crate::render::{Observer, Rendered, Run, StageSeconds, check_batch, time_stages};
@@ -23,11 +24,21 @@ use crate::{Error, Result};
 /// The networks, apart from the threads that run them.
 pub(crate) struct Networks {
     pub ops: Ops,
-    pub tokenizer: PromptTokenizer,
-    pub text: ClipTextEncoder,
+    /// In the order of [`text_roles`]; there is at least one.
+    pub texts: Vec<TextPart>,
+    /// Whether an empty negative prompt is shown to the UNet as zeros.
+    pub zero_empty_negative: bool,
     pub embeddings: Embeddings,
     pub unet: Unet,
+    /// What the UNet wants to see.
+    pub input: UnetInput,
     pub vae: VaeDecoder,
+}
+
+/// A text encoder with its tokenizer.
+pub(crate) struct TextPart {
+    pub tokenizer: PromptTokenizer,
+    pub encoder: ClipTextEncoder,
 }
 
 /// A model that is ready to render.
@@ -66,7 +77,7 @@ impl Model {
 
     /// How the text encoder will read a prompt, and what of it will be cut off.
     pub fn check_prompt(&self, prompt: &str) -> Result<PromptTokens> {
-        self.networks.tokenizer.tokenize(prompt)
+        self.networks.texts[0].tokenizer.tokenize(prompt)
     }
 
     /// Renders one image for each recipe, in their order.
@@ -109,6 +120,13 @@ impl Model {
                 )));
             }
         }
+        if self.networks.input != UnetInput::Latents {
+            return Err(Error::Recipe(
+                "the model changes pictures, and the recipe brings none: choose a model that makes pictures \
+                 from text alone"
+                    .to_owned(),
+            ));
+        }
         if template.timesteps.is_empty()
             || template.timesteps.len() > seedfarm_core::limits::MAX_STEPS as usize
         {
@@ -137,39 +155,35 @@ impl Model {
 impl Networks {
     /// Loads every part and holds them against one another.
     pub fn load(source: &ModelSource, ops: Ops) -> Result<Self> {
-        let clip = ClipConfig::read(&source.config(Part::TextEncoder)?)?;
-        let unet = UnetConfig::read(&source.config(Part::Unet)?)?;
+        let roles = text_roles(source.family());
+        let read = |role: &TextRole| ClipConfig::read(&source.config(role.encoder)?);
+        let clips = roles.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let unet_file = source.config(Part::Unet)?;
+        let unet = UnetConfig::read(&unet_file)?;
         let vae = VaeConfig::read(&source.config(Part::Vae)?)?;
-        check_fit(source, &clip, &unet, &vae)?;
+        let input = fit::check(&unet_file, roles, &clips, &unet, vae.latent_channels)?;
+        let text = |(role, clip): (&TextRole, ClipConfig)| {
+            Ok(TextPart {
+                tokenizer: PromptTokenizer::load(&source.tokenizer(role.tokenizer), &clip)?,
+                encoder: ClipTextEncoder::load(&source.weights(role.encoder)?, &ops, clip, *role)?,
+            })
+        };
         Ok(Self {
-            tokenizer: PromptTokenizer::load(&source.tokenizer(Part::Tokenizer), &clip)?,
-            text: ClipTextEncoder::load(&source.weights(Part::TextEncoder)?, &ops, clip)?,
+            texts: roles.iter().zip(clips).map(text).collect::<Result<_>>()?,
+            zero_empty_negative: source.zeros_for_empty_prompt()?,
             embeddings: Embeddings::default(),
             unet: Unet::load(&source.weights(Part::Unet)?, &ops, unet)?,
+            input,
             vae: VaeDecoder::load(&source.weights(Part::Vae)?, &ops, vae)?,
             ops,
         })
     }
-}
 
-/// The parts of a model must fit one another.
-fn check_fit(source: &ModelSource, clip: &ClipConfig, unet: &UnetConfig, vae: &VaeConfig) -> Result<()> {
-    let fault = |key: &str, reason: String| Err(source.config(Part::Unet)?.fault(key, reason));
-    if unet.text_width != clip.width {
-        return fault(
-            "cross_attention_dim",
-            format!("is {}, but the text encoder gives {}", unet.text_width, clip.width),
-        );
+    /// Encodes a text of one window as every encoder reads it.
+    pub fn encode(&self, text: &str) -> Result<Encoded> {
+        let part = |part: &TextPart| part.encoder.forward(&part.tokenizer.tokenize(text)?.ids.into(), 0);
+        Encoded::join(self.texts.iter().map(part).collect::<Result<_>>()?)
     }
-    for (key, channels) in [("in_channels", unet.in_channels), ("out_channels", unet.out_channels)] {
-        if channels != vae.latent_channels {
-            return fault(
-                key,
-                format!("is {channels}, but the VAE has {} latent channels", vae.latent_channels),
-            );
-        }
-    }
-    Ok(())
 }
 
 fn thread_pool(threads: usize) -> Result<ThreadPool> {

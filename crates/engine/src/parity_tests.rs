@@ -57,7 +57,8 @@ fn relative_error(ours: &Tensor, theirs: &Tensor) -> f32 {
 fn prompts_become_the_tokens_of_transformers() {
     let tokens = json("tokens.json");
     for model in MODELS {
-        let tokenizer = networks(model, Numerics::Fast).tokenizer;
+        let networks = networks(model, Numerics::Fast);
+        let tokenizer = &networks.texts[0].tokenizer;
         for (prompt, ids) in
             tokens["prompts"].as_array().unwrap().iter().zip(tokens["ids"][model].as_array().unwrap())
         {
@@ -71,7 +72,8 @@ fn prompts_become_the_tokens_of_transformers() {
 
 #[test]
 fn the_part_of_a_prompt_that_does_not_fit_is_told() {
-    let tokenizer = networks("tiny-sd1", Numerics::Fast).tokenizer;
+    let networks = networks("tiny-sd1", Numerics::Fast);
+    let tokenizer = &networks.texts[0].tokenizer;
     let prompt = json("tokens.json")["prompts"][5].as_str().unwrap().to_owned();
     // diffusers warns of "red apple , yellow background , lazy dog , brown fox" with 19 tokens.
     assert_eq!(tokenizer.tokenize(&prompt).unwrap().cut_off, CUT_OFF);
@@ -89,9 +91,8 @@ fn texts_become_the_embeddings_of_transformers() {
         let networks = networks(model, numerics);
         let golden = golden(model);
         for (index, prompt) in tokens["prompts"].as_array().unwrap().iter().enumerate() {
-            let ids = networks.tokenizer.tokenize(prompt.as_str().unwrap()).unwrap().ids;
-            let error =
-                relative_error(&networks.text.forward(&ids).unwrap(), &golden[&format!("text/{index}")]);
+            let ours = networks.encode(prompt.as_str().unwrap()).unwrap().hidden;
+            let error = relative_error(&ours, &golden[&format!("text/{index}")]);
             assert!(error < LARGEST_RELATIVE_ERROR, "{model} {numerics:?} {prompt}: {error}");
         }
     }
@@ -126,13 +127,11 @@ fn first_prediction(networks: &Networks, model: &str, case: &Value, shape: &[usi
     latents.iter_mut().for_each(|x| *x *= sampler.initial_scale());
     let input = sampler.model_input(0, &latents).repeat(shape[0]);
     let input = Tensor::from_vec(input, shape, &Device::Cpu).unwrap();
-    let text = |key: &str| {
-        let ids = networks.tokenizer.tokenize(case[key].as_str().unwrap()).unwrap().ids;
-        networks.text.forward(&ids).unwrap()
-    };
+    let text = |key: &str| networks.encode(case[key].as_str().unwrap()).unwrap().hidden;
     let texts = match shape[0] {
         1 => text("prompt"),
         _ => Tensor::cat(&[text("negative_prompt"), text("prompt")], 0).unwrap(),
     };
-    networks.unet.forward(&input, timesteps[0], &networks.unet.text_keys(&texts).unwrap()).unwrap()
+    let keys = networks.unet.text_keys(&texts).unwrap();
+    networks.unet.forward(&input, &timesteps[..1], &keys, None, None).unwrap()
 }

@@ -50,12 +50,12 @@ impl Resnet {
     }
 
     /// `[batch, in_channels, h, w]` to `[batch, out_channels, h, w]`. `time` is the activated timestep
-    /// embedding, `[1, time_width]`: one row, whatever the batch.
+    /// embedding, `[rows, 1, time_width]`: one row for all samples or one for each.
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let ops = &self.ops;
         let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
         if let (Some(project), Some(time)) = (&self.time, time) {
-            hidden = ops.add_channels_into(hidden, &project.forward(time)?)?;
+            hidden = ops.add_channels_into(hidden, &project.forward(time)?.squeeze(1)?)?;
         }
         let hidden = self.conv2.forward(&self.norm2.forward_silu_into(hidden)?)?;
         match &self.shortcut {

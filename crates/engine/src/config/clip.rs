@@ -1,4 +1,4 @@
-//! `text_encoder/config.json`: the sizes of a CLIP text encoder.
+//! `text_encoder/config.json` and `text_encoder_2/config.json`: the sizes of a CLIP text encoder.
 
 use serde_json::json;
 
@@ -14,6 +14,19 @@ pub(crate) enum Activation {
     Gelu,
 }
 
+/// How the place is found whose state stands for the whole text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndOfText {
+    /// The first place with the largest id. What `eos_token_id` 2 means: files from before transformers 4.31
+    /// have it, and it was never the token's id.
+    Largest,
+    /// The first place with this id.
+    Token(u32),
+}
+
+/// The `eos_token_id` that stands for [`EndOfText::Largest`].
+const LEGACY_END: usize = 2;
+
 /// Sizes of the text encoder.
 #[derive(Debug, Clone)]
 pub(crate) struct ClipConfig {
@@ -26,6 +39,9 @@ pub(crate) struct ClipConfig {
     pub window: usize,
     pub activation: Activation,
     pub norm_epsilon: f64,
+    /// Width of the pooled text, where the encoder has a projection.
+    pub projection_width: usize,
+    pub end_of_text: EndOfText,
 }
 
 impl ClipConfig {
@@ -42,6 +58,11 @@ impl ClipConfig {
             window: file.count("max_position_embeddings", Some(77), 3..=4096)?,
             activation: activation(file)?,
             norm_epsilon: file.number("layer_norm_eps", 1e-5, EPSILON)?,
+            projection_width: file.count("projection_dim", Some(512), CHANNELS)?,
+            end_of_text: match file.count("eos_token_id", Some(49407), 0..=1_000_000)? {
+                LEGACY_END => EndOfText::Largest,
+                end => EndOfText::Token(end as u32),
+            },
         };
         if !config.width.is_multiple_of(config.heads) {
             let reason = format!("is {}, which does not divide hidden_size {}", config.heads, config.width);

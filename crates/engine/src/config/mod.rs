@@ -67,6 +67,11 @@ impl ConfigFile {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether the key is there and null, where that means something else than absence.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(Value::is_null)
+    }
+
     /// A whole number within `range`. Without a default the key is required.
     pub fn count(&self, key: &str, default: Option<usize>, range: RangeInclusive<usize>) -> Result<usize> {
         match (self.get(key), default) {
@@ -154,7 +159,8 @@ impl ConfigFile {
         }
     }
 
-    fn as_count(&self, key: &str, value: &Value, range: RangeInclusive<usize>) -> Result<usize> {
+    /// A value of the key as a whole number within `range`.
+    pub fn as_count(&self, key: &str, value: &Value, range: RangeInclusive<usize>) -> Result<usize> {
         match value.as_u64().and_then(|count| usize::try_from(count).ok()) {
             Some(count) if range.contains(&count) => Ok(count),
             _ => Err(self.fault(key, format!("is {value}: a whole number in {range:?} is needed"))),

@@ -94,12 +94,20 @@ impl Ops {
         }
     }
 
-    /// `x` `[batch, channels, h, w]` plus one number a channel, `row` `[1, channels]`, in the memory of `x`,
-    /// which must be a result that nothing else holds.
-    pub fn add_channels_into(&self, x: Tensor, row: &Tensor) -> Result<Tensor> {
+    /// `x` `[batch, channels, h, w]` plus one number a channel, `rows` `[1, channels]` for all samples or
+    /// `[batch, channels]`, in the memory of `x`, which must be a result that nothing else holds.
+    pub fn add_channels_into(&self, x: Tensor, rows: &Tensor) -> Result<Tensor> {
         match self.numerics {
-            Numerics::Strict => strict::add_channels_into(x, row),
-            Numerics::Fast => Ok(x.broadcast_add(&row.reshape((1, (), 1, 1))?)?),
+            Numerics::Strict => strict::add_channels_into(x, rows),
+            Numerics::Fast => Ok(x.broadcast_add(&rows.unsqueeze(2)?.unsqueeze(3)?)?),
+        }
+    }
+
+    /// `x * factor`, element by element.
+    pub fn scale(&self, x: &Tensor, factor: f32) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::scale(x, factor),
+            Numerics::Fast => Ok((x * f64::from(factor))?),
         }
     }
 

@@ -199,11 +199,15 @@ pub(super) fn add_into(sum: Tensor, term: &Tensor) -> Result<Tensor> {
     Ok(sum)
 }
 
-/// `x` `[batch, channels, h, w]` plus `row` `[1, channels]`, in the memory of `x`.
-pub(super) fn add_channels_into(x: Tensor, row: &Tensor) -> Result<Tensor> {
+pub(super) fn scale(x: &Tensor, factor: f32) -> Result<Tensor> {
+    map("scale", x, x.shape(), |x, out| pointwise::scale(x, factor, out))
+}
+
+/// `x` `[batch, channels, h, w]` plus `rows` `[1 or batch, channels]`, in the memory of `x`.
+pub(super) fn add_channels_into(x: Tensor, rows: &Tensor) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     let x = x.contiguous()?;
-    let rows = row.broadcast_as((batch, channels))?.contiguous()?;
+    let rows = rows.broadcast_as((batch, channels))?.contiguous()?;
     let run = |x: &mut [f32], bias: &[f32]| {
         pointwise::add_channels_assign(x, bias, batch * channels, height * width)
     };

@@ -9,10 +9,11 @@ use seedfarm_core::Recipe;
 use super::batch::is_guided;
 use super::observer::{Observer, Progress};
 use super::pixels::{Rendered, interleave};
+use crate::clip::Encoded;
 use crate::model::Networks;
 use crate::noise::NoiseStream;
 use crate::samplers::{Sampling, Settings, State, sampling};
-use crate::unet::AttentionKeys;
+use crate::unet::{Added, AttentionKeys, Conditions};
 use crate::{Error, Result};
 
 /// Samples of every call to the network where kernels depend on the batch's shape: batches are cut into
@@ -26,6 +27,8 @@ pub(crate) struct Run<'a> {
     networks: &'a Networks,
     recipes: &'a [Recipe],
     sampler: Box<dyn Sampling>,
+    /// Whether the negative prompt is shown to the UNet as well.
+    guided: bool,
     /// Channels, height and width of one image's latents.
     shape: (usize, usize, usize),
     /// One for each image.
@@ -42,6 +45,8 @@ struct Piece {
     images: Vec<usize>,
     /// For the unguided half first, where there is guidance.
     text_keys: Vec<AttentionKeys>,
+    /// In the same order.
+    added: Option<Added>,
 }
 
 impl<'a> Run<'a> {
@@ -59,7 +64,8 @@ impl<'a> Run<'a> {
         let mut run = Self {
             networks,
             recipes,
-            shape: (networks.unet.config().in_channels, height, width),
+            guided: is_guided(&recipes[0]) && !networks.unet.config().takes_guidance(),
+            shape: (networks.unet.config().out_channels, height, width),
             states: Vec::new(),
             noise: recipes
                 .iter()
@@ -109,25 +115,47 @@ impl<'a> Run<'a> {
     /// Encodes each text once and cuts the batch into pieces.
     fn prepare_pieces(&mut self) -> Result<Vec<Piece>> {
         let mut texts = Texts { networks: self.networks, encoded: HashMap::new() };
-        let guided = is_guided(&self.recipes[0]);
         for (image, recipe) in self.recipes.iter().enumerate() {
             let warnings = &mut self.warnings[image];
             texts.encode("prompt", &recipe.template.prompt, warnings)?;
-            if guided {
+            if self.guided {
                 texts.encode("negative prompt", &recipe.template.negative_prompt, warnings)?;
             }
         }
-        let prompts = |images: &[usize], text: fn(&Recipe) -> &str| {
-            images.iter().map(|image| texts.encoded[text(&self.recipes[*image])].clone()).collect::<Vec<_>>()
-        };
         let piece = |images: Vec<usize>| {
-            let mut rows =
-                if guided { prompts(&images, |recipe| &recipe.template.negative_prompt) } else { Vec::new() };
-            rows.extend(prompts(&images, |recipe| &recipe.template.prompt));
-            Ok(Piece { text_keys: self.networks.unet.text_keys(&Tensor::cat(&rows, 0)?)?, images })
+            let mut rows = Vec::new();
+            if self.guided {
+                for image in &images {
+                    rows.push((*image, texts.negative(&self.recipes[*image].template.negative_prompt)?));
+                }
+            }
+            for image in &images {
+                rows.push((*image, texts.encoded[self.recipes[*image].template.prompt.as_str()].clone()));
+            }
+            self.prepare_piece(images, &rows)
         };
         let padded = !self.networks.ops.device().is_cpu();
         pieces(self.recipes.len(), padded.then_some(PADDED_BATCH)).into_iter().map(piece).collect()
+    }
+
+    /// Shows the network the texts of a piece: of each sample, its image and its text.
+    fn prepare_piece(&self, images: Vec<usize>, samples: &[(usize, Encoded)]) -> Result<Piece> {
+        let hidden: Vec<&Tensor> = samples.iter().map(|(_, text)| &text.hidden).collect();
+        let conditions = |(image, text): &'_ (usize, Encoded)| self.conditions(*image, text.pooled.clone());
+        let conditions: Vec<Conditions> = samples.iter().map(conditions).collect();
+        let unet = &self.networks.unet;
+        Ok(Piece {
+            images,
+            text_keys: unet.text_keys(&Tensor::cat(&hidden, 0)?)?,
+            added: unet.added(&conditions)?,
+        })
+    }
+
+    /// What an image is conditioned on beside its text: it is asked for whole, at its own size.
+    fn conditions(&self, image: usize, pooled: Option<Tensor>) -> Conditions {
+        let template = &self.recipes[image].template;
+        let (height, width) = (f64::from(template.height), f64::from(template.width));
+        Conditions { pooled, time_ids: [height, width, 0.0, 0.0, height, width], guidance: template.guidance }
     }
 
     /// The network's predictions for every image, with guidance applied.
@@ -154,11 +182,16 @@ impl<'a> Run<'a> {
         let inputs: Vec<f32> = piece.images.iter().flat_map(input).collect();
         let device = self.networks.ops.device();
         let mut batch = Tensor::from_vec(inputs, (piece.images.len(), channels, height, width), device)?;
-        if is_guided(&self.recipes[0]) {
+        if self.guided {
             batch = Tensor::cat(&[&batch, &batch], 0)?;
         }
-        let timestep = self.sampler.calls()[call].timestep;
-        let predicted = self.networks.unet.forward(&batch, timestep, &piece.text_keys)?;
+        let predicted = self.networks.unet.forward(
+            &batch,
+            &[self.sampler.calls()[call].timestep],
+            &piece.text_keys,
+            piece.added.as_ref(),
+            None,
+        )?;
         let flat = predicted.flatten_all()?.to_vec1::<f32>()?;
         Ok(flat.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
     }
@@ -232,13 +265,13 @@ fn pieces(images: usize, length: Option<usize>) -> Vec<Vec<usize>> {
 /// The texts of a run, each encoded once.
 struct Texts<'a> {
     networks: &'a Networks,
-    encoded: HashMap<&'a str, Tensor>,
+    encoded: HashMap<&'a str, Encoded>,
 }
 
 impl<'a> Texts<'a> {
     /// Encodes a text unless it has been, and warns of what does not fit the window.
     fn encode(&mut self, name: &str, text: &'a str, warnings: &mut Vec<String>) -> Result<()> {
-        let tokens = self.networks.tokenizer.tokenize(text)?;
+        let tokens = self.networks.texts[0].tokenizer.tokenize(text)?;
         if !tokens.cut_off.is_empty() {
             let excerpt: String = tokens.cut_off.chars().take(EXCERPT_CHARS).collect();
             warnings.push(format!(
@@ -247,10 +280,19 @@ impl<'a> Texts<'a> {
             ));
         }
         if !self.encoded.contains_key(text) {
-            let encode = || self.networks.text.forward(&tokens.ids);
+            let encode = || self.networks.encode(text);
             self.encoded.insert(text, self.networks.embeddings.of(text, encode)?);
         }
         Ok(())
+    }
+
+    /// A negative prompt as the network is shown it.
+    fn negative(&self, text: &str) -> Result<Encoded> {
+        let encoded = &self.encoded[text];
+        if text.is_empty() && self.networks.zero_empty_negative {
+            return encoded.zeros_like();
+        }
+        Ok(encoded.clone())
     }
 }
 

@@ -7,6 +7,7 @@ use seedfarm_core::Recipe;
 
 use super::batch::is_guided;
 use crate::model::Networks;
+use crate::unet::Conditions;
 use crate::{Error, Result};
 
 /// The least of some calls of each stage, in seconds.
@@ -28,19 +29,26 @@ pub(crate) fn time_stages(networks: &Networks, recipe: &Recipe, calls: usize) ->
     };
     let per_latent = networks.vae.config().pixels_per_latent();
     let (height, width) = (template.height as usize / per_latent, template.width as usize / per_latent);
-    let channels = networks.unet.config().in_channels;
+    let channels = networks.unet.config().out_channels;
     let mut noise = vec![0.0; channels * height * width];
     seedfarm_numerics::philox::standard_normal(recipe.seed, 0, &mut noise);
     let device = networks.ops.device();
     let one = Tensor::from_vec(noise, (1, channels, height, width), device)?;
-    let copies = if is_guided(recipe) { 2 } else { 1 };
+    let guided = is_guided(recipe) && !networks.unet.config().takes_guidance();
+    let copies = if guided { 2 } else { 1 };
     let batch = Tensor::cat(&vec![&one; copies], 0)?;
-    let ids = networks.tokenizer.tokenize(&template.prompt)?.ids;
-    let text = networks.text.forward(&ids)?;
-    let keys = networks.unet.text_keys(&Tensor::cat(&vec![&text; copies], 0)?)?;
+    let text = networks.encode(&template.prompt)?;
+    let keys = networks.unet.text_keys(&Tensor::cat(&vec![&text.hidden; copies], 0)?)?;
+    let side = [f64::from(template.height), f64::from(template.width)];
+    let conditions = Conditions {
+        pooled: text.pooled,
+        time_ids: [side[0], side[1], 0.0, 0.0, side[0], side[1]],
+        guidance: template.guidance,
+    };
+    let added = networks.unet.added(&vec![conditions; copies])?;
     Ok(StageSeconds {
-        text_encoder: least(calls, || networks.text.forward(&ids))?,
-        unet: least(calls, || networks.unet.forward(&batch, *timestep, &keys))?,
+        text_encoder: least(calls, || Ok(networks.encode(&template.prompt)?.hidden))?,
+        unet: least(calls, || networks.unet.forward(&batch, &[*timestep], &keys, added.as_ref(), None))?,
         decoder: least(calls, || networks.vae.decode(&one))?,
     })
 }

@@ -12,15 +12,13 @@ use crate::resnet::Resnet;
 use crate::weights::Weights;
 use crate::{Error, Result};
 
-fn load_attentions(
-    weights: &Weights<'_>,
-    plan: &Plan<'_>,
-    block: &BlockConfig,
-    layers: usize,
-) -> Result<Vec<Transformer>> {
-    let Some(attention) = block.attention else { return Ok(Vec::new()) };
-    let config = plan.transformer(block.channels, attention);
-    (0..layers).map(|index| Transformer::load(&weights.at("attentions").at(index), config)).collect()
+fn load_attentions(weights: &Weights<'_>, plan: &Plan<'_>, block: &BlockConfig) -> Result<Vec<Transformer>> {
+    let Some(attention) = &block.attention else { return Ok(Vec::new()) };
+    let load = |index: usize| {
+        let config = plan.transformer(block.channels, attention, index);
+        Transformer::load(&weights.at("attentions").at(index), config)
+    };
+    (0..block.layers).map(load).collect()
 }
 
 /// Some residual layers, each with its cross-attention, then a halving of the size.
@@ -48,7 +46,7 @@ impl DownBlock {
             downsample.then(|| Conv2d::load(&weights.at("downsamplers.0.conv"), channels, channels, 3, 2));
         Ok(Self {
             resnets: (0..block.layers).map(resnet).collect::<Result<_>>()?,
-            attentions: load_attentions(weights, plan, block, block.layers)?,
+            attentions: load_attentions(weights, plan, block)?,
             downsample: downsample.transpose()?,
         })
     }
@@ -95,7 +93,7 @@ impl UpBlock {
         block: &BlockConfig,
         upsample: bool,
     ) -> Result<Self> {
-        let (channels, layers) = (block.channels, block.layers + 1);
+        let (channels, layers) = (block.channels, block.layers);
         let resnet = |index: usize| {
             let below = if index == 0 { in_channels } else { channels };
             let skip = if index + 1 == layers { last_skip_channels } else { channels };
@@ -106,7 +104,7 @@ impl UpBlock {
         Ok(Self {
             ops: weights.ops().clone(),
             resnets: (0..layers).map(resnet).collect::<Result<_>>()?,
-            attentions: load_attentions(weights, plan, block, layers)?,
+            attentions: load_attentions(weights, plan, block)?,
             upsample: upsample.transpose()?,
         })
     }

@@ -4,7 +4,6 @@
 
 use candle_core::Tensor;
 
-use crate::config::unet::AttentionConfig;
 use crate::ops::{Attention, GroupNorm, LayerNorm, Linear, Ops};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -19,17 +18,27 @@ pub(crate) struct AttentionKeys {
     v: Tensor,
 }
 
+/// The keys and values of some transformers for a batch of texts, in the order in which they take them.
+pub(crate) fn text_keys<'t>(
+    transformers: impl Iterator<Item = &'t Transformer>,
+    texts: &Tensor,
+) -> Result<Vec<AttentionKeys>> {
+    transformers.flat_map(|transformer| &transformer.layers).map(|layer| layer.text.keys(texts)).collect()
+}
+
 /// Sizes of one transformer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TransformerConfig {
     pub channels: usize,
-    pub attention: AttentionConfig,
+    pub heads: usize,
+    /// Layers; there may be none.
+    pub depth: usize,
     pub text_width: usize,
     pub norm_groups: usize,
 }
 
 /// A projection in, some transformer layers over the image's positions, a projection out.
-pub(super) struct Transformer {
+pub(crate) struct Transformer {
     ops: Ops,
     norm: GroupNorm,
     proj_in: Linear,
@@ -38,26 +47,18 @@ pub(super) struct Transformer {
 }
 
 impl Transformer {
-    pub fn load(weights: &Weights<'_>, config: TransformerConfig) -> Result<Self> {
+    pub(super) fn load(weights: &Weights<'_>, config: TransformerConfig) -> Result<Self> {
         let channels = config.channels;
         let projection = |name: &str| Linear::load(&weights.at(name), channels, channels, true);
         Ok(Self {
             ops: weights.ops().clone(),
             norm: GroupNorm::load(&weights.at("norm"), config.norm_groups, channels, GROUP_NORM_EPSILON)?,
             proj_in: projection("proj_in")?,
-            layers: (0..config.attention.depth)
+            layers: (0..config.depth)
                 .map(|index| Layer::load(&weights.at("transformer_blocks").at(index), config))
                 .collect::<Result<_>>()?,
             proj_out: projection("proj_out")?,
         })
-    }
-
-    /// Appends the text's keys and values for each layer, in the order in which `forward` takes them.
-    pub fn push_text_keys(&self, texts: &Tensor, keys: &mut Vec<AttentionKeys>) -> Result<()> {
-        for layer in &self.layers {
-            keys.push(layer.text.keys(texts)?);
-        }
-        Ok(())
     }
 
     /// `[batch, channels, h, w]` to the same shape.
@@ -96,8 +97,7 @@ impl Layer {
     fn load(weights: &Weights<'_>, config: TransformerConfig) -> Result<Self> {
         let channels = config.channels;
         let norm = |name: &str| LayerNorm::load(&weights.at(name), channels, LAYER_NORM_EPSILON);
-        let heads =
-            |name: &str, width| Heads::load(&weights.at(name), channels, width, config.attention.heads);
+        let heads = |name: &str, width| Heads::load(&weights.at(name), channels, width, config.heads);
         Ok(Self {
             norm1: norm("norm1")?,
             image: heads("attn1", channels)?,

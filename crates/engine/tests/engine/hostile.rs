@@ -239,7 +239,7 @@ fn each_missing_part_is_named() {
 
 #[test]
 fn configurations_beyond_what_is_computed_are_refused_by_key() {
-    let cases: [(&str, &str, Value); 22] = [
+    let cases: [(&str, &str, Value); 31] = [
         (
             "unet/config.json",
             "down_block_types",
@@ -254,9 +254,18 @@ fn configurations_beyond_what_is_computed_are_refused_by_key() {
         ("unet/config.json", "attention_head_dim", json!(0)),
         ("unet/config.json", "attention_head_dim", json!(7)),
         ("unet/config.json", "norm_eps", json!("small")),
-        ("unet/config.json", "addition_embed_type", json!("text_time")),
+        ("unet/config.json", "addition_embed_type", json!("text_image")),
+        ("unet/config.json", "class_embed_type", json!("timestep")),
+        ("unet/config.json", "num_class_embeds", json!(1000)),
+        ("unet/config.json", "mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
+        ("unet/config.json", "transformer_layers_per_block", json!([1, 1])),
+        ("unet/config.json", "transformer_layers_per_block", json!([1, [], 1])),
+        ("unet/config.json", "transformer_layers_per_block", json!([1, [1_000_000], 1])),
+        ("unet/config.json", "reverse_transformer_layers_per_block", json!([1, [1], 1])),
+        ("unet/config.json", "cross_attention_dim", json!([30, 30, 31])),
+        ("unet/config.json", "time_cond_proj_dim", json!(3)),
         ("unet/config.json", "cross_attention_dim", json!(32)),
-        ("unet/config.json", "in_channels", json!(9)),
+        ("unet/config.json", "in_channels", json!(5)),
         ("unet/config.json", "act_fn", json!("mish")),
         ("text_encoder/config.json", "hidden_act", json!("relu")),
         ("text_encoder/config.json", "num_attention_heads", json!(7)),
