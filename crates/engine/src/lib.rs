@@ -10,6 +10,7 @@
 
 mod clip;
 mod config;
+mod controlnet;
 mod device;
 mod embeddings;
 mod error;

@@ -4,6 +4,7 @@
 //! as its files say or not at all.
 
 pub(crate) mod clip;
+pub(crate) mod controlnet;
 pub(crate) mod scheduler;
 pub(crate) mod unet;
 pub(crate) mod vae;
