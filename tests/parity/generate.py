@@ -24,7 +24,9 @@ from diffusers import (
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+import lora
 import noise
+import prompts
 import tiny_models
 
 HERE = pathlib.Path(__file__).parent
@@ -157,6 +159,8 @@ def main():
     write = lambda name, value: (GOLDEN / name).write_text(json.dumps(value, indent=1) + "\n")
     write("cases.json", specs)
     write("tokens.json", dict(prompts=PROMPTS, ids={m: [t[p] for p in PROMPTS] for m, t in tokens.items()}))
+    prompts.main()
+    lora.main()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 //! classes of arithmetic; `clip`, `unet`, `vae` and `resnet` are the networks, written in `ops` alone;
 //! `samplers` has one file a sampler; `noise` draws what they start from; `render` runs a batch.
 
+mod adapters;
 mod clip;
 mod config;
 mod controlnet;
@@ -23,6 +24,7 @@ mod noise;
 mod ops;
 #[cfg(test)]
 mod parity_tests;
+mod prompt;
 mod render;
 mod resnet;
 mod samplers;
@@ -32,6 +34,9 @@ mod unet;
 mod vae;
 mod weights;
 
+pub use adapters::{
+    AdapterFamily, AdapterFile, AdapterFileKind, Adapters, Embedding, Lora, describe_adapter,
+};
 pub use device::{DeviceInfo, DeviceSpec, devices};
 pub use error::{Error, Result};
 pub use fingerprint::{ENGINE_REVISION, fingerprint};

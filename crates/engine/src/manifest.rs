@@ -168,7 +168,7 @@ impl<'a> Digests<'a> {
 }
 
 /// SHA-256 of a file's bytes, read in pieces.
-fn sha256_of_file(path: &Path) -> Result<ArtifactDigest> {
+pub(crate) fn sha256_of_file(path: &Path) -> Result<ArtifactDigest> {
     let io = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { path: PathBuf::from(path) },
         _ => Error::Io { path: PathBuf::from(path), source },

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use rayon::ThreadPool;
-use seedfarm_core::{ModelManifest, Numerics, Recipe};
+use seedfarm_core::{ModelManifest, Numerics, PromptSyntax, Recipe};
 
+use crate::adapters::{Adapters, ModelShape};
 use crate::clip::{ClipTextEncoder, Encoded, TextRole, text_roles};
 use crate::config::clip::ClipConfig;
 use crate::config::unet::UnetConfig;
@@ -14,6 +15,7 @@ use crate::embeddings::Embeddings;
 use crate::fit::{self, UnetInput};
 use crate::manifest::read_manifest;
 use crate::ops::Ops;
+use crate::prompt::{self, LearnedWords, TextPart};
 use crate::render::{Observer, Rendered, Run, StageSeconds, check_batch, time_stages};
 use crate::source::{ModelSource, Part};
 use crate::tokenizer::{PromptTokenizer, PromptTokens};
@@ -35,12 +37,6 @@ pub(crate) struct Networks {
     pub vae: VaeDecoder,
 }
 
-/// A text encoder with its tokenizer.
-pub(crate) struct TextPart {
-    pub tokenizer: PromptTokenizer,
-    pub encoder: ClipTextEncoder,
-}
-
 /// A model that is ready to render.
 pub struct Model {
     manifest: ModelManifest,
@@ -58,7 +54,7 @@ impl Model {
     pub fn load(folder: &Path, device: &DeviceSpec, numerics: Numerics, threads: usize) -> Result<Self> {
         let manifest = read_manifest(folder)?;
         let ops = Ops::new(numerics, device.open(numerics)?);
-        let networks = Networks::load(&ModelSource::open(folder)?, ops)?;
+        let networks = Networks::load(&ModelSource::open(folder)?, &Adapters::default(), ops)?;
         let threads = thread_pool(threads)?;
         tracing::debug!(model.name = manifest.name, device = %device, ?numerics, "model loaded");
         Ok(Self { manifest, networks, threads })
@@ -153,8 +149,8 @@ impl Model {
 }
 
 impl Networks {
-    /// Loads every part and holds them against one another.
-    pub fn load(source: &ModelSource, ops: Ops) -> Result<Self> {
+    /// Loads every part, changed as `adapters` say, and holds them against one another.
+    pub fn load(source: &ModelSource, adapters: &Adapters, ops: Ops) -> Result<Self> {
         let roles = text_roles(source.family());
         let read = |role: &TextRole| ClipConfig::read(&source.config(role.encoder)?);
         let clips = roles.iter().map(read).collect::<Result<Vec<_>>>()?;
@@ -162,27 +158,34 @@ impl Networks {
         let unet = UnetConfig::read(&unet_file)?;
         let vae = VaeConfig::read(&source.config(Part::Vae)?)?;
         let input = fit::check(&unet_file, roles, &clips, &unet, vae.latent_channels)?;
-        let text = |(role, clip): (&TextRole, ClipConfig)| {
-            Ok(TextPart {
-                tokenizer: PromptTokenizer::load(&source.tokenizer(role.tokenizer), &clip)?,
-                encoder: ClipTextEncoder::load(&source.weights(role.encoder)?, &ops, clip, *role)?,
-            })
-        };
+        let text_widths: Vec<usize> = clips.iter().map(|clip| clip.width).collect();
+        let adapted = adapters.open(&ModelShape { unet: &unet, text_widths: &text_widths })?;
+        let mut texts = Vec::with_capacity(roles.len());
+        for (((role, clip), patches), words) in roles.iter().zip(clips).zip(adapted.texts).zip(adapted.words)
+        {
+            let tokenizer = PromptTokenizer::load(&source.tokenizer(role.tokenizer), &clip)?;
+            let weights = source.weights(role.encoder)?.with_patches(patches);
+            texts.push(TextPart {
+                learned: LearnedWords::new(&tokenizer, words)?,
+                tokenizer,
+                encoder: ClipTextEncoder::load(&weights, &ops, clip, *role)?,
+            });
+        }
+        prompt::check_windows(&texts)?;
         Ok(Self {
-            texts: roles.iter().zip(clips).map(text).collect::<Result<_>>()?,
+            texts,
             zero_empty_negative: source.zeros_for_empty_prompt()?,
             embeddings: Embeddings::default(),
-            unet: Unet::load(&source.weights(Part::Unet)?, &ops, unet)?,
+            unet: Unet::load(&source.weights(Part::Unet)?.with_patches(adapted.unet), &ops, unet)?,
             input,
             vae: VaeDecoder::load(&source.weights(Part::Vae)?, &ops, vae)?,
             ops,
         })
     }
 
-    /// Encodes a text of one window as every encoder reads it.
+    /// Encodes a plain text of one window as every encoder reads it.
     pub fn encode(&self, text: &str) -> Result<Encoded> {
-        let part = |part: &TextPart| part.encoder.forward(&part.tokenizer.tokenize(text)?.ids.into(), 0);
-        Encoded::join(self.texts.iter().map(part).collect::<Result<_>>()?)
+        prompt::encode(&self.texts, &prompt::read(&self.texts, text, PromptSyntax::Plain)?, 1, 0)
     }
 }
 

@@ -8,6 +8,7 @@ use seedfarm_core::{Numerics, Sampler};
 use seedfarm_numerics::philox;
 use serde_json::Value;
 
+use crate::adapters::Adapters;
 use crate::model::Networks;
 use crate::ops::Ops;
 use crate::samplers::{Settings, sampling};
@@ -31,7 +32,7 @@ fn folder(model: &str) -> PathBuf {
 
 fn networks(model: &str, numerics: Numerics) -> Networks {
     let ops = Ops::new(numerics, DeviceSpec::Cpu.open(numerics).unwrap());
-    Networks::load(&ModelSource::open(&folder(model)).unwrap(), ops).unwrap()
+    Networks::load(&ModelSource::open(&folder(model)).unwrap(), &Adapters::default(), ops).unwrap()
 }
 
 fn golden(model: &str) -> HashMap<String, Tensor> {

@@ -18,6 +18,8 @@ pub(crate) const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 const MAX_PROMPT_BYTES: usize = 64 << 10;
 const BEGIN: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
+/// A comma as a word of its own.
+const COMMA: &str = ",</w>";
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
@@ -30,6 +32,14 @@ pub struct PromptTokens {
     pub kept: usize,
     /// The prompt's last part, which did not fit and will not be read; empty if all of it did.
     pub cut_off: String,
+}
+
+/// One token of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub id: u32,
+    /// Where it begins in the text, in bytes.
+    pub start: usize,
 }
 
 /// A loaded tokenizer.
@@ -83,25 +93,60 @@ impl PromptTokenizer {
 
     /// Tokenizes a prompt into one window.
     pub fn tokenize(&self, prompt: &str) -> Result<PromptTokens> {
-        if prompt.len() > MAX_PROMPT_BYTES {
-            let given = prompt.len();
+        let tokens = self.encode(prompt)?;
+        let room = self.window - 2;
+        let kept = tokens.len().min(room);
+        let cut_at = tokens.get(room).map_or(prompt.len(), |token| token.start);
+        let ids = self.window_of(tokens[..kept].iter().map(|token| token.id));
+        Ok(PromptTokens { ids, kept, cut_off: prompt.get(cut_at..).unwrap_or_default().to_owned() })
+    }
+
+    /// All tokens of a text, without begin, end and padding.
+    ///
+    /// Errors: a text that is too long.
+    pub fn encode(&self, text: &str) -> Result<Vec<Token>> {
+        if text.len() > MAX_PROMPT_BYTES {
+            let given = text.len();
             return Err(Error::Recipe(format!(
                 "a prompt of {given} bytes is longer than the limit of {MAX_PROMPT_BYTES}"
             )));
         }
-        let encoding = self.inner.encode(prompt, false).map_err(|error| Error::Malformed {
+        let encoding = self.inner.encode(text, false).map_err(|error| Error::Malformed {
             path: self.folder.clone(),
             reason: format!("the tokenizer failed: {error}"),
         })?;
-        let room = self.window - 2;
-        let kept = encoding.get_ids().len().min(room);
-        let cut_at = encoding.get_offsets().get(room).map_or(prompt.len(), |offsets| offsets.0);
-        let mut ids = Vec::with_capacity(self.window);
-        ids.push(self.begin);
-        ids.extend_from_slice(&encoding.get_ids()[..kept]);
-        ids.push(self.end);
-        ids.resize(self.window, self.pad);
-        Ok(PromptTokens { ids, kept, cut_off: prompt.get(cut_at..).unwrap_or_default().to_owned() })
+        let places = encoding.get_ids().iter().zip(encoding.get_offsets());
+        Ok(places.map(|(id, (start, _))| Token { id: *id, start: *start }).collect())
+    }
+
+    /// A whole window: begin, `ids`, of which it has room for all but two places, end, padding.
+    pub fn window_of(&self, ids: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let mut window = Vec::with_capacity(self.window);
+        window.push(self.begin);
+        window.extend(ids.into_iter().take(self.window - 2));
+        window.push(self.end);
+        window.resize(self.window, self.pad);
+        window
+    }
+
+    /// Tokens of the text window, begin and end included.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// The token that every window begins with.
+    pub fn begin(&self) -> u32 {
+        self.begin
+    }
+
+    /// The token of a comma, if the vocabulary has one.
+    pub fn comma(&self) -> Option<u32> {
+        self.inner.token_to_id(COMMA)
+    }
+
+    /// Where the tokenizer was read from.
+    pub fn path(&self) -> &Path {
+        &self.folder
     }
 }
 

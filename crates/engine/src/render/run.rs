@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use seedfarm_core::Recipe;
+use seedfarm_core::{PromptSyntax, Recipe};
 
 use super::batch::is_guided;
 use super::observer::{Observer, Progress};
 use super::pixels::{Rendered, interleave};
 use crate::clip::Encoded;
+use crate::embeddings::TextKey;
 use crate::model::Networks;
 use crate::noise::NoiseStream;
+use crate::prompt;
 use crate::samplers::{Sampling, Settings, State, sampling};
 use crate::unet::{Added, AttentionKeys, Conditions};
 use crate::{Error, Result};
@@ -19,8 +21,6 @@ use crate::{Error, Result};
 /// Samples of every call to the network where kernels depend on the batch's shape: batches are cut into
 /// pieces of this many and the last piece is filled up. Not needed on the CPU.
 pub(crate) const PADDED_BATCH: usize = 4;
-/// Longest excerpt of a cut-off text that a warning quotes, in characters.
-const EXCERPT_CHARS: usize = 80;
 
 /// The state of a run.
 pub(crate) struct Run<'a> {
@@ -271,17 +271,13 @@ struct Texts<'a> {
 impl<'a> Texts<'a> {
     /// Encodes a text unless it has been, and warns of what does not fit the window.
     fn encode(&mut self, name: &str, text: &'a str, warnings: &mut Vec<String>) -> Result<()> {
-        let tokens = self.networks.texts[0].tokenizer.tokenize(text)?;
-        if !tokens.cut_off.is_empty() {
-            let excerpt: String = tokens.cut_off.chars().take(EXCERPT_CHARS).collect();
-            warnings.push(format!(
-                "the model reads {} tokens; of the {name} it did not read '{excerpt}'",
-                tokens.kept
-            ));
-        }
+        let read = prompt::read(&self.networks.texts, text, PromptSyntax::Plain)?;
+        warnings.extend(read.warnings(name));
         if !self.encoded.contains_key(text) {
-            let encode = || self.networks.encode(text);
-            self.encoded.insert(text, self.networks.embeddings.of(text, encode)?);
+            let chunks = read.chunks();
+            let key = TextKey { text: text.to_owned(), syntax: PromptSyntax::Plain, chunks, skip: 0 };
+            let encode = || prompt::encode(&self.networks.texts, &read, chunks, 0);
+            self.encoded.insert(text, self.networks.embeddings.of(&key, encode)?);
         }
         Ok(())
     }

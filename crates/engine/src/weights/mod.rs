@@ -18,6 +18,7 @@ use candle_core::Tensor;
 
 pub(crate) use self::file::SafetensorsFile;
 pub(crate) use self::sharded::listed_files;
+use crate::adapters::Patches;
 use crate::ops::Ops;
 use crate::{Error, Result};
 
@@ -46,6 +47,7 @@ pub(crate) struct WeightsFile {
     files: Vec<SafetensorsFile>,
     tensors: BTreeMap<String, Stored>,
     read: RefCell<BTreeSet<String>>,
+    patches: Patches,
 }
 
 impl WeightsFile {
@@ -61,12 +63,34 @@ impl WeightsFile {
                 tensors.extend(Stored::whole(index, file, key).map(|stored| (key.to_owned(), stored)));
             }
         }
-        Ok(Self { path: path.to_owned(), files, tensors, read: RefCell::default() })
+        Ok(Self {
+            path: path.to_owned(),
+            files,
+            tensors,
+            read: RefCell::default(),
+            patches: Patches::default(),
+        })
     }
 
     /// A file's tensors under other names. What `tensors` leaves out is not seen.
     pub fn view(file: SafetensorsFile, tensors: BTreeMap<String, Stored>) -> Self {
-        Self { path: file.path.clone(), files: vec![file], tensors, read: RefCell::default() }
+        let path = file.path.clone();
+        Self { path, files: vec![file], tensors, read: RefCell::default(), patches: Patches::default() }
+    }
+
+    /// The same weights with what adapters add to them.
+    pub fn with_patches(self, patches: Patches) -> Self {
+        Self { patches, ..self }
+    }
+
+    /// The file, or the index of several.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors' names, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
     }
 
     /// The whole file as the root of a tree of names, whose tensors are made for `ops`.
@@ -92,20 +116,24 @@ impl WeightsFile {
             .tensors
             .keys()
             .find(|key| !read.contains(*key) && !unused.iter().any(|prefix| key.starts_with(prefix)));
-        extra.map_or(Ok(()), |key| {
-            Err(self.fault(key, "belongs to no layer that the configuration describes".to_owned()))
-        })
+        match extra {
+            Some(key) => {
+                Err(self.fault(key, "belongs to no layer that the configuration describes".to_owned()))
+            }
+            None => self.patches.expect_all_merged(),
+        }
     }
 
     /// An error about one tensor, by the name that it has in its file.
-    fn fault(&self, name: &str, reason: String) -> Error {
+    pub fn fault(&self, name: &str, reason: String) -> Error {
         let Some(stored) = self.tensors.get(name) else {
             return Error::Tensor { path: self.path.clone(), key: name.to_owned(), reason };
         };
         self.files[stored.file].fault(&stored.key, reason)
     }
 
-    fn read_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    /// The values of a tensor, which must have exactly this shape, in row-major order.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let Some(stored) = self.tensors.get(name) else {
             return Err(self.fault(name, format!("is missing: shape {shape:?} is needed")));
         };
@@ -222,9 +250,13 @@ impl<'a> Weights<'a> {
         self.file.shape(&self.key(name)).map(<[usize]>::len)
     }
 
-    /// The values of a tensor, which must have exactly this shape, in row-major order.
+    /// The values of a tensor, which must have exactly this shape, in row-major order, with what adapters
+    /// add to them.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.file.read_f32(&self.key(name), shape)
+        let key = self.key(name);
+        let mut values = self.file.values(&key, shape)?;
+        self.file.patches.apply(&key, shape, &mut values)?;
+        Ok(values)
     }
 
     /// The same values as a tensor on the device of [`Weights::ops`].

@@ -1,0 +1,202 @@
+//! From a prompt's text to what the UNet is shown: the syntaxes, chunks, learned words and weights.
+//!
+//! [`read`] turns a text into chunks of tokens, one row of the text encoder each, and tells how many there
+//! are; [`encode`] encodes them. A prompt and its negative prompt must have as many chunks as one another:
+//! the shorter one is filled up with empty chunks.
+//!
+//! This module knows tokens and hidden states, not recipes or images.
+
+mod chunks;
+mod emphasis;
+mod learned;
+#[cfg(test)]
+mod parity_tests;
+mod syntax;
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use seedfarm_core::PromptSyntax;
+
+use self::chunks::{Chunk, Layout, Slot};
+pub(crate) use self::learned::LearnedWords;
+use self::syntax::Piece;
+use crate::clip::{ClipTextEncoder, Encoded};
+use crate::tokenizer::PromptTokenizer;
+use crate::{Error, Result};
+
+/// Longest excerpt of a cut-off text that a warning quotes, in characters.
+const EXCERPT_CHARS: usize = 80;
+
+/// A text encoder with its tokenizer and the words that were added to it.
+pub(crate) struct TextPart {
+    pub tokenizer: PromptTokenizer,
+    pub learned: LearnedWords,
+    pub encoder: ClipTextEncoder,
+}
+
+/// A prompt as the text encoders will read it.
+#[derive(Debug)]
+pub(crate) struct ReadPrompt {
+    /// The chunks of each text encoder; all have as many.
+    parts: Vec<Vec<Chunk>>,
+    /// What of the prompt is not read as its writer may expect.
+    warnings: Vec<Warning>,
+}
+
+/// A remark about a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Warning {
+    /// The end of a plain prompt did not fit the window.
+    CutOff { kept: usize, excerpt: String },
+    /// A `BREAK` inside brackets is only a word.
+    BracketedBreak,
+}
+
+/// Refuses text encoders whose windows cannot stand side by side.
+pub(crate) fn check_windows(parts: &[TextPart]) -> Result<()> {
+    let Some((first, rest)) = parts.split_first() else { return Ok(()) };
+    let window = first.tokenizer.window();
+    let Some(other) = rest.iter().find(|part| part.tokenizer.window() != window) else { return Ok(()) };
+    let given = other.tokenizer.window();
+    let reason = format!("reads windows of {given} tokens, but the first text encoder's reads {window}");
+    Err(Error::Malformed { path: other.tokenizer.path().to_owned(), reason })
+}
+
+/// Reads a text into chunks for each text encoder.
+///
+/// Errors: a weight out of range, too many chunks, a text that is too long.
+pub(crate) fn read(parts: &[TextPart], text: &str, syntax: PromptSyntax) -> Result<ReadPrompt> {
+    let mut warnings = Vec::new();
+    let mut read = Vec::with_capacity(parts.len());
+    for part in parts {
+        read.push(match syntax {
+            PromptSyntax::Plain => vec![part.read_plain(text, &mut warnings)?],
+            PromptSyntax::Weighted => part.read_weighted(text)?,
+        });
+    }
+    warnings.dedup();
+    if syntax == PromptSyntax::Weighted && syntax::has_bracketed_break(text) {
+        warnings.push(Warning::BracketedBreak);
+    }
+    let chunks = read.iter().map(Vec::len).max().unwrap_or(0);
+    read.iter_mut().for_each(|part| part.resize_with(chunks, Chunk::default));
+    Ok(ReadPrompt { parts: read, warnings })
+}
+
+/// Encodes a prompt that [`read`] read with the same text encoders, whose widths stand side by side: the
+/// hidden states of its chunks behind one another, and the pooled text of the first. It has `chunks` chunks,
+/// the last of them empty where the prompt has fewer, and as many as the prompt has where those are more.
+/// `skip` layers are left out at the end of each encoder.
+///
+/// Errors: weights that cancel one another out; a `skip` of more layers than there are.
+pub(crate) fn encode(parts: &[TextPart], prompt: &ReadPrompt, chunks: usize, skip: usize) -> Result<Encoded> {
+    let empty = Chunk::default();
+    let row = |index: usize| {
+        let chunk =
+            |(part, chunks): (&TextPart, &Vec<Chunk>)| part.encode(chunks.get(index).unwrap_or(&empty), skip);
+        Encoded::join(parts.iter().zip(&prompt.parts).map(chunk).collect::<Result<_>>()?)
+    };
+    let mut first = row(0)?;
+    let rest =
+        (1..chunks.max(prompt.chunks())).map(|index| Ok(row(index)?.hidden)).collect::<Result<Vec<_>>>()?;
+    if !rest.is_empty() {
+        let rows: Vec<&Tensor> = std::iter::once(&first.hidden).chain(&rest).collect();
+        first.hidden = Tensor::cat(&rows, 1)?;
+    }
+    Ok(first)
+}
+
+impl ReadPrompt {
+    /// The number of chunks, at least one.
+    pub fn chunks(&self) -> usize {
+        self.parts.first().map_or(1, Vec::len)
+    }
+
+    /// What of the prompt is not read as its writer may expect; `name` says which prompt it is.
+    pub fn warnings(&self, name: &str) -> Vec<String> {
+        self.warnings.iter().map(|warning| warning.text(name)).collect()
+    }
+}
+
+impl Warning {
+    fn text(&self, name: &str) -> String {
+        match self {
+            Self::CutOff { kept, excerpt } => {
+                format!("the model reads {kept} tokens; of the {name} it did not read '{excerpt}'")
+            }
+            Self::BracketedBreak => {
+                format!("a BREAK inside brackets of the {name} is read as a word: write it outside of them")
+            }
+        }
+    }
+}
+
+impl TextPart {
+    /// One window of the text as it stands; what does not fit is cut off and told.
+    fn read_plain(&self, text: &str, warnings: &mut Vec<Warning>) -> Result<Chunk> {
+        let room = self.tokenizer.window() - 2;
+        let text = self.learned.set_off(text);
+        let tokens = self.tokenizer.encode(&text)?;
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        let (mut slots, mut starts, mut place) = (Vec::new(), Vec::new(), 0);
+        while place < ids.len() {
+            let (new, read) = self.slots_at(&ids[place..], 1.0);
+            starts.resize(starts.len() + new.len(), tokens[place].start);
+            slots.extend(new);
+            place += read;
+        }
+        if let Some(cut_at) = starts.get(room) {
+            let excerpt = text.get(*cut_at..).unwrap_or_default().chars().take(EXCERPT_CHARS).collect();
+            warnings.push(Warning::CutOff { kept: room, excerpt });
+        }
+        slots.truncate(room);
+        Ok(Chunk(slots))
+    }
+
+    /// As many chunks as the text with its weights and breaks needs.
+    fn read_weighted(&self, text: &str) -> Result<Vec<Chunk>> {
+        let mut layout = Layout::new(self.tokenizer.window() - 2, self.tokenizer.comma());
+        for piece in syntax::parse(text)? {
+            match piece {
+                Piece::Break => layout.finish_chunk()?,
+                Piece::Text { text, weight } => {
+                    let tokens = self.tokenizer.encode(&self.learned.set_off(&text))?;
+                    let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+                    let mut place = 0;
+                    while place < ids.len() {
+                        let (slots, read) = self.slots_at(&ids[place..], weight as f32);
+                        layout.push(ids[place], slots)?;
+                        place += read;
+                    }
+                }
+            }
+        }
+        layout.finish()
+    }
+
+    /// What stands for the first of some tokens, and how many tokens that was.
+    fn slots_at(&self, ids: &[u32], weight: f32) -> (Vec<Slot>, usize) {
+        match self.learned.first_of(ids) {
+            Some(word) => {
+                // Any token will do under a learned vector, but the one that ends a text.
+                let id = self.tokenizer.begin();
+                let slot = |vector: &_| Slot { id, weight, learned: Some(Arc::clone(vector)) };
+                (word.vectors().iter().map(slot).collect(), word.tokens())
+            }
+            None => (vec![Slot { id: ids[0], weight, learned: None }], 1),
+        }
+    }
+
+    fn encode(&self, chunk: &Chunk, skip: usize) -> Result<Encoded> {
+        let encoded = self.encoder.forward(&chunk.row(&self.tokenizer), skip)?;
+        let weights = chunk.weights(self.tokenizer.window());
+        if weights.iter().all(|weight| *weight == 1.0) {
+            return Ok(encoded);
+        }
+        let mut values = encoded.hidden.flatten_all()?.to_vec1::<f32>()?;
+        emphasis::apply(&mut values, &weights)?;
+        let hidden = Tensor::from_vec(values, encoded.hidden.shape(), encoded.hidden.device())?;
+        Ok(Encoded { hidden, ..encoded })
+    }
+}

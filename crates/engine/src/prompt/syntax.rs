@@ -1,0 +1,279 @@
+//! The weighted syntax: brackets that make words count more or less, and `BREAK`.
+//!
+//! The grammar is that of the AUTOMATIC1111 web interface (`parse_prompt_attention`), learnt from its
+//! documentation and its published examples, so that a prompt means here what it means there:
+//!
+//! | written | read as |
+//! |---|---|
+//! | `(text)` | text, its weight times 1.1 |
+//! | `(text:1.3)` | text, its weight times 1.3; digits and dots with a sign before them, no spaces |
+//! | `[text]` | text, its weight divided by 1.1 |
+//! | `\(` `\)` `\[` `\]` `\\` | the character itself |
+//! | `BREAK` as a word of its own | what follows begins a new chunk |
+//! | a bracket that is never closed | as if it were closed at the end |
+//! | a bracket that was never opened | the character itself |
+//!
+//! Round and square brackets are matched apart from one another. Nothing here recurses, so brackets may be
+//! nested as deep as a prompt is long.
+
+use crate::{Error, Result};
+
+/// What a pair of round brackets multiplies a weight with.
+const ROUND: f64 = 1.1;
+/// What a pair of square brackets multiplies a weight with.
+const SQUARE: f64 = 1.0 / 1.1;
+/// Weights lie within this, on both sides of zero.
+const MOST_WEIGHT: f64 = 20.0;
+/// The word that begins a new chunk.
+const BREAK: &str = "BREAK";
+/// The weight that a break has unless brackets around it change it.
+const BREAK_WEIGHT: f64 = -1.0;
+/// Longest excerpt of a prompt in a message, in characters.
+const EXCERPT_CHARS: usize = 40;
+
+/// A part of a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Piece {
+    /// Words that share a weight.
+    Text { text: String, weight: f64 },
+    /// The end of a chunk.
+    Break,
+}
+
+/// One lexical unit of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Unit<'a> {
+    /// A character that a backslash stands before; empty where the backslash stands alone.
+    Escaped(&'a str),
+    OpenRound,
+    OpenSquare,
+    CloseRound,
+    CloseSquare,
+    /// `:1.3)`, with the number and the whole.
+    Weight(&'a str, &'a str),
+    Text(&'a str),
+}
+
+/// The rest of a prompt that is still to be cut into units.
+struct Units<'a>(&'a str);
+
+impl<'a> Iterator for Units<'a> {
+    type Item = Unit<'a>;
+
+    fn next(&mut self) -> Option<Unit<'a>> {
+        let rest = self.0;
+        let (unit, length) = match rest.chars().next()? {
+            '\\' => match rest[1..].chars().next() {
+                Some('(' | ')' | '[' | ']' | '\\') => (Unit::Escaped(&rest[1..2]), 2),
+                _ => (Unit::Escaped(""), 1),
+            },
+            '(' => (Unit::OpenRound, 1),
+            '[' => (Unit::OpenSquare, 1),
+            ')' => (Unit::CloseRound, 1),
+            ']' => (Unit::CloseSquare, 1),
+            ':' => match number_before_bracket(&rest[1..]) {
+                Some(length) => (Unit::Weight(&rest[1..=length], &rest[..length + 2]), length + 2),
+                None => (Unit::Text(":"), 1),
+            },
+            _ => {
+                let length = rest.find(['\\', '(', ')', '[', ']', ':']).unwrap_or(rest.len());
+                (Unit::Text(&rest[..length]), length)
+            }
+        };
+        self.0 = &rest[length..];
+        Some(unit)
+    }
+}
+
+/// The length of a number that a closing bracket follows at once, if `text` begins with one.
+fn number_before_bracket(text: &str) -> Option<usize> {
+    let signed = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let after = signed.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    (after.len() < signed.len() && after.starts_with(')')).then(|| text.len() - after.len())
+}
+
+/// Words of one weight while brackets around them are still open.
+struct Entry {
+    text: String,
+    weight: f64,
+    is_break: bool,
+}
+
+/// The entries so far, and where the open brackets stand among them.
+#[derive(Default)]
+struct Parser {
+    entries: Vec<Entry>,
+    round: Vec<usize>,
+    square: Vec<usize>,
+}
+
+impl Parser {
+    fn take(&mut self, unit: Unit<'_>) -> Result<()> {
+        match unit {
+            Unit::Escaped(character) => self.push(character),
+            Unit::OpenRound => self.round.push(self.entries.len()),
+            Unit::OpenSquare => self.square.push(self.entries.len()),
+            Unit::CloseRound => match self.round.pop() {
+                Some(start) => self.multiply(start, ROUND),
+                None => self.push(")"),
+            },
+            Unit::CloseSquare => match self.square.pop() {
+                Some(start) => self.multiply(start, SQUARE),
+                None => self.push("]"),
+            },
+            Unit::Weight(number, whole) => match self.round.pop() {
+                Some(start) => self.multiply(start, weight(number)?),
+                None => self.push(whole),
+            },
+            Unit::Text(text) => self.push_words(text),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, text: &str) {
+        self.entries.push(Entry { text: text.to_owned(), weight: 1.0, is_break: false });
+    }
+
+    /// Pushes a text, cut wherever `BREAK` stands as a word of its own.
+    fn push_words(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some((before, after)) = split_at_break(rest) {
+            self.push(before);
+            self.entries.push(Entry { text: BREAK.to_owned(), weight: BREAK_WEIGHT, is_break: true });
+            rest = after;
+        }
+        self.push(rest);
+    }
+
+    fn multiply(&mut self, start: usize, factor: f64) {
+        self.entries[start..].iter_mut().for_each(|entry| entry.weight *= factor);
+    }
+
+    fn close_all(&mut self) {
+        for start in std::mem::take(&mut self.round) {
+            self.multiply(start, ROUND);
+        }
+        for start in std::mem::take(&mut self.square) {
+            self.multiply(start, SQUARE);
+        }
+    }
+}
+
+/// The text before and after the first `BREAK` that is a word of its own, without the spaces around it.
+fn split_at_break(text: &str) -> Option<(&str, &str)> {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(BREAK).find_map(|(at, found)| {
+        let (before, after) = (&text[..at], &text[at + found.len()..]);
+        let alone = !before.ends_with(word) && !after.starts_with(word);
+        alone.then(|| (before.trim_end(), after.trim_start()))
+    })
+}
+
+fn weight(number: &str) -> Result<f64> {
+    number.parse().map_err(|_| {
+        Error::Recipe(format!(
+            "':{}' in the prompt is not a weight: write for example (word:1.2)",
+            excerpt(number)
+        ))
+    })
+}
+
+/// Reads a prompt in the weighted syntax.
+///
+/// Neighbours of equal weight become one piece. A `BREAK` inside brackets, whose weight they change, is read
+/// as the word itself, as the reference does; [`has_bracketed_break`] tells.
+///
+/// Errors: a weight that is not a number or outside -20 to 20.
+pub(super) fn parse(prompt: &str) -> Result<Vec<Piece>> {
+    let entries = entries(prompt)?;
+    let mut pieces: Vec<Piece> = Vec::new();
+    for Entry { text, weight, is_break } in entries {
+        if is_break && weight == BREAK_WEIGHT {
+            pieces.push(Piece::Break);
+            continue;
+        }
+        if !(-MOST_WEIGHT..=MOST_WEIGHT).contains(&weight) {
+            let text = excerpt(&text);
+            return Err(Error::Recipe(format!(
+                "the weight {weight} of '{text}' in the prompt is outside -{MOST_WEIGHT} to {MOST_WEIGHT}"
+            )));
+        }
+        match pieces.last_mut() {
+            Some(Piece::Text { text: last, weight: same }) if *same == weight => last.push_str(&text),
+            _ => pieces.push(Piece::Text { text, weight }),
+        }
+    }
+    if pieces.is_empty() {
+        pieces.push(Piece::Text { text: String::new(), weight: 1.0 });
+    }
+    Ok(pieces)
+}
+
+fn entries(prompt: &str) -> Result<Vec<Entry>> {
+    let mut parser = Parser::default();
+    Units(prompt).try_for_each(|unit| parser.take(unit))?;
+    parser.close_all();
+    Ok(parser.entries)
+}
+
+/// Whether any piece is a `BREAK` that brackets made into a word.
+pub(super) fn has_bracketed_break(prompt: &str) -> bool {
+    let word = |entry: &Entry| entry.is_break && entry.weight != BREAK_WEIGHT;
+    entries(prompt).is_ok_and(|entries| entries.iter().any(word))
+}
+
+/// The beginning of a text, for messages.
+pub(super) fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refusal(prompt: &str) -> String {
+        parse(prompt).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn weights_out_of_range_and_numbers_that_are_none_are_refused() {
+        assert!(refusal("(cat:21)").contains("the weight 21 of 'cat' in the prompt is outside -20 to 20"));
+        assert!(refusal("(cat:-20.5)").contains("-20.5"));
+        assert!(refusal("(cat:1.2.3)").contains("':1.2.3' in the prompt is not a weight"));
+        assert!(refusal("(cat:.)").contains("not a weight"));
+        assert!(refusal(&format!("(cat:{})", "9".repeat(400))).contains("the weight inf of 'cat'"));
+        assert!(parse("(cat:20)(dog:-20)").is_ok());
+    }
+
+    #[test]
+    fn brackets_may_be_nested_as_deep_as_a_prompt_is_long() {
+        let deep = format!("{}cat", "(".repeat(60_000));
+        assert!(refusal(&deep).contains("outside"));
+        let even = format!("{}cat{}", "([".repeat(15_000), "])".repeat(15_000));
+        let Piece::Text { text, weight } = &parse(&even).unwrap()[0] else { panic!("no text") };
+        assert_eq!(text, "cat");
+        assert!((weight - 1.0).abs() < 1e-9, "{weight}");
+    }
+
+    #[test]
+    fn a_break_inside_brackets_is_told() {
+        assert!(has_bracketed_break("(a BREAK b)"));
+        assert!(!has_bracketed_break("a BREAK (b)"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(prompt in "[a-z()\\[\\]\\\\:.0-9 BREAK+-]{0,80}|.{0,40}") {
+            if let Ok(pieces) = parse(&prompt) {
+                prop_assert!(!pieces.is_empty());
+            }
+        }
+
+        #[test]
+        fn words_without_marks_are_one_piece_as_they_stand(words in "[a-z ,.!?']{1,60}") {
+            prop_assert_eq!(parse(&words).unwrap(), [Piece::Text { text: words.clone(), weight: 1.0 }]);
+        }
+    }
+}
