@@ -24,9 +24,11 @@ from diffusers import (
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+import controlnet
 import lora
 import noise
 import prompts
+import sdxl
 import tiny_models
 
 HERE = pathlib.Path(__file__).parent
@@ -161,6 +163,7 @@ def main():
     write("tokens.json", dict(prompts=PROMPTS, ids={m: [t[p] for p in PROMPTS] for m, t in tokens.items()}))
     prompts.main()
     lora.main()
+    controlnet.main(MODELS, GOLDEN, *sdxl.main(MODELS, GOLDEN, case, run))
 
 
 if __name__ == "__main__":

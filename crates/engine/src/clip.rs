@@ -140,11 +140,6 @@ impl ClipTextEncoder {
         Ok(encoder)
     }
 
-    /// The encoder's sizes.
-    pub fn config(&self) -> &ClipConfig {
-        &self.config
-    }
-
     /// Embeds one window. `skip` more layers are left out at the end, of the embeddings and not of the pooled
     /// text: diffusers' `clip_skip`.
     ///

@@ -193,3 +193,6 @@ impl HintEmbedding {
         Ok(Hint(self.conv_out.forward(&hidden)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,8 @@ mod fit;
 mod folder;
 mod manifest;
 mod model;
+#[cfg(test)]
+mod network_parity_tests;
 mod noise;
 mod ops;
 #[cfg(test)]

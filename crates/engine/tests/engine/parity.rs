@@ -51,6 +51,17 @@ fn psnr_db(ours: &[u8], theirs: &Tensor) -> f64 {
     10.0 * (255.0 * 255.0 / (squares / ours.len() as f64)).log10()
 }
 
+/// The cases of a model; those of Stable Diffusion XL stand in a file of their own.
+fn cases(name: &str) -> Vec<Value> {
+    let file = if name == "tiny-sdxl" { "sdxl.json" } else { "cases.json" };
+    let path = repository().join("tests/parity/golden").join(file);
+    let mut values: Value = serde_json::from_slice(&std::fs::read(path).expect("the cases are there"))
+        .expect("the cases are JSON");
+    let cases = if values.is_array() { values.take() } else { values["cases"].take() };
+    let cases = cases.as_array().expect("a list").iter().filter(|case| case["model"] == name);
+    cases.cloned().collect()
+}
+
 fn agrees_with_diffusers(name: &str) {
     let parity = repository().join("tests/parity");
     let folder = if name == "emoji-starter" { emoji_starter() } else { parity.join("models").join(name) };
@@ -59,13 +70,9 @@ fn agrees_with_diffusers(name: &str) {
         &Device::Cpu,
     )
     .expect("the references are there");
-    let cases: Value = serde_json::from_slice(
-        &std::fs::read(parity.join("golden/cases.json")).expect("the cases are there"),
-    )
-    .expect("the cases are JSON");
     for numerics in Numerics::ALL {
         let model = Model::load(&folder, &DeviceSpec::Cpu, numerics, 0).expect("the model loads");
-        for case in cases.as_array().expect("a list").iter().filter(|case| case["model"] == name) {
+        for case in &cases(name) {
             let (_, key) = case["name"].as_str().and_then(|name| name.split_once('/')).expect("model/case");
             let (image, latents) = render(&model, recipe_of(&model, numerics, case));
             for step in case["latents_after"].as_array().expect("a list") {
@@ -93,4 +100,9 @@ fn odd_sizes_and_a_head_count_in_one_number_agree_with_diffusers() {
 #[test]
 fn velocity_prediction_linear_projections_and_a_list_of_heads_agree_with_diffusers() {
     agrees_with_diffusers("tiny-sd2");
+}
+
+#[test]
+fn two_text_encoders_a_pooled_text_and_sizes_agree_with_diffusers() {
+    agrees_with_diffusers("tiny-sdxl");
 }
