@@ -24,11 +24,13 @@ from diffusers import (
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+import autoencoders
 import controlnet
 import lora
 import noise
 import prompts
 import sdxl
+import single_file
 import tiny_models
 
 HERE = pathlib.Path(__file__).parent
@@ -164,6 +166,8 @@ def main():
     prompts.main()
     lora.main()
     controlnet.main(MODELS, GOLDEN, *sdxl.main(MODELS, GOLDEN, case, run))
+    autoencoders.main()
+    single_file.main()
 
 
 if __name__ == "__main__":

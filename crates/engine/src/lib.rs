@@ -9,6 +9,7 @@
 //! `samplers` has one file a sampler; `noise` draws what they start from; `render` runs a batch.
 
 mod adapters;
+mod checkpoint;
 mod clip;
 mod config;
 mod controlnet;
@@ -30,10 +31,13 @@ mod prompt;
 mod render;
 mod resnet;
 mod samplers;
+mod sidecar;
 mod source;
+mod taesd;
 mod tokenizer;
 mod unet;
 mod vae;
+mod vocabulary;
 mod weights;
 
 pub use adapters::{
