@@ -165,7 +165,7 @@ def main():
     write("tokens.json", dict(prompts=PROMPTS, ids={m: [t[p] for p in PROMPTS] for m, t in tokens.items()}))
     prompts.main()
     lora.main()
-    controlnet.main(MODELS, GOLDEN, *sdxl.main(MODELS, GOLDEN, case, run))
+    controlnet.main(MODELS, GOLDEN, case, run, *sdxl.main(MODELS, GOLDEN, case, run))
     autoencoders.main()
     single_file.main()
 

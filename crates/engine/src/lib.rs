@@ -22,7 +22,7 @@ mod folder;
 mod manifest;
 mod model;
 #[cfg(test)]
-mod network_parity_tests;
+mod network_tests;
 mod noise;
 mod ops;
 #[cfg(test)]
