@@ -90,8 +90,8 @@ def factors(weight, rank, generator):
     return down * size, up * size
 
 
-def old_unet_name(name):
-    """What a layer of a UNet with two residual layers a block and three blocks is called in kohya's SDXL LoRAs."""
+def old_unet_name(name, layers):
+    """What a layer is called in kohya's SDXL LoRAs, in a UNet of `layers` residual layers a block on the way down."""
     outside = {
         "conv_in": "input_blocks.0.0", "conv_out": "out.2", "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0",
@@ -106,13 +106,13 @@ def old_unet_name(name):
         kind, rest = parts[1], parts[3:]
     else:
         block, kind, layer, rest = int(parts[1]), parts[2], int(parts[3]), parts[4:]
-        way = "input_blocks" if parts[0] == "down_blocks" else "output_blocks"
-        first = 1 + 3 * block if way == "input_blocks" else 3 * block
+        first = block * (layers + 1)
         if kind == "downsamplers":
-            return f"input_blocks.{3 + 3 * block}.0.op"
+            return f"input_blocks.{first + layers + 1}.0.op"
         if kind == "upsamplers":
-            return f"output_blocks.{2 + 3 * block}.{2 if block < 2 else 1}.conv"
-        place = f"{way}.{first + layer}.{0 if kind == 'resnets' else 1}"
+            return f"output_blocks.{first + layers}.2.conv"
+        place = f"input_blocks.{first + layer + 1}" if parts[0] == "down_blocks" else f"output_blocks.{first + layer}"
+        place += ".0" if kind == "resnets" else ".1"
     rest = resnet[rest[0]] if kind == "resnets" else ".".join(rest)
     return f"{place}.{rest}"
 
@@ -125,11 +125,13 @@ def write_lora(name, pipe, style, rank, alpha, wanted, networks):
         for layer, weight in layers(pipe, network, wanted):
             down, up = factors(weight, rank, generator)
             layer = layer.removeprefix("text_model.")
-            dotted = f"{network}.{'text_model.' if text else ''}{layer}"
+            own = "text_model." + layer if layer.startswith("encoder.") else layer
+            dotted = f"{network}.{own}"
             if style.startswith("kohya"):
                 sdxl = style == "kohya-sdxl"
                 prefix = {"unet": "lora_unet_", "text_encoder": "lora_te1_" if sdxl else "lora_te_", "text_encoder_2": "lora_te2_"}[network]
-                own = old_unet_name(layer) if sdxl and not text else ("text_model." if text else "") + layer
+                if sdxl and not text:
+                    own = old_unet_name(layer, pipe.unet.config.layers_per_block)
                 key = prefix + own.replace(".", "_")
                 if style == "kohya-mid":
                     tensors[f"{key}.lora_mid.weight"] = torch.randn((rank, rank, 3, 3), generator=generator)
@@ -153,10 +155,11 @@ def write_lora(name, pipe, style, rank, alpha, wanted, networks):
                 f"{network}.r": rank, f"{network}.lora_alpha": alpha, f"{network}.target_modules": targets,
                 f"{network}.alpha_pattern": {targets[0]: 3.0, "^" + targets[1]: 1.0}, f"{network}.use_rslora": network == "unet",
             })
+    # One entry alone: safetensors writes several in no fixed order.
     extra = {"lora_adapter_metadata": json.dumps(metadata, sort_keys=True)} if metadata else {}
     dtype = torch.bfloat16 if style == "kohya-sdxl" else torch.float16
     tensors = {key: value.to(dtype).contiguous() for key, value in tensors.items()}
-    save_file(tensors, ADAPTERS / f"{name}.safetensors", metadata={"format": "pt", **extra})
+    save_file(tensors, ADAPTERS / f"{name}.safetensors", metadata=extra or {"format": "pt"})
 
 
 def load(model):

@@ -105,8 +105,6 @@ def lay_out(pieces, tokenizer, room, words):
         if text == "BREAK" and weight == -1:
             finish()
             continue
-        # A name with marks at its edges is a word of its own; diffusers has it so, by adding it to the vocabulary.
-        text = text.replace("<Cat-Toy>", " <Cat-Toy> ")
         ids = tokenizer(text, add_special_tokens=False).input_ids
         place = 0
         while place < len(ids):
@@ -159,17 +157,39 @@ def encode_chunk(chunk, tokenizer, encoder, hidden_state, normed):
     return hidden, getattr(out, "text_embeds", None)
 
 
+def window(chunk, tokenizer, vectors):
+    """One chunk's window for `strict_adapters.py`: learned vectors are -1 - index in `vectors`."""
+
+    def token(value):
+        if not torch.is_tensor(value):
+            return value
+        return -1 - next(index for index, vector in enumerate(vectors) if torch.equal(vector, value))
+
+    length = tokenizer.model_max_length
+    ids = [tokenizer.bos_token_id, *(token(value) for value, _ in chunk), tokenizer.eos_token_id]
+    weights = [1.0, *(float(weight) for _, weight in chunk)]
+    pad = [tokenizer.pad_token_id] * (length - len(ids))
+    return dict(ids=ids + pad, weights=weights + [1.0] * (length - len(weights)))
+
+
 def weighted(model, pipe, prompt, parses, skip=0, chunks=None):
-    """What a weighted prompt becomes, in at least `chunks` chunks."""
+    """What a weighted prompt becomes, in at least `chunks` chunks, and the windows of its first encoder."""
     sdxl = isinstance(pipe, StableDiffusionXLPipeline)
-    columns, pooled = [], None
+    columns, pooled, pieces = [], None, parses[prompt]
+    if "<cat-toy>" in WORDS.get(model, {}):
+        # A name with marks at its edges is a word of its own; diffusers has it so, by adding it to the vocabulary.
+        pieces = [(text.replace("<Cat-Toy>", " <Cat-Toy> "), weight) for text, weight in pieces]
     for index, (tokenizer, encoder) in enumerate(encoders(pipe)):
-        laid = lay_out(parses[prompt], tokenizer, tokenizer.model_max_length - 2, learned(model, tokenizer, index))
+        laid = lay_out(pieces, tokenizer, tokenizer.model_max_length - 2, learned(model, tokenizer, index))
         laid += [[]] * ((chunks or 0) - len(laid))
         rows = [encode_chunk(chunk, tokenizer, encoder, -2 - skip if sdxl else -1 - skip, not sdxl) for chunk in laid]
+        if index == 0:
+            files = [load_file(ADAPTERS / f"{file}.safetensors") for file in WORDS.get(model, {}).values()]
+            vectors = [vector for file in files for tensor in file.values() for vector in tensor.reshape(-1, tensor.shape[-1])]
+            windows = [window(chunk, tokenizer, vectors) for chunk in laid]
         columns.append(torch.cat([hidden for hidden, _ in rows], dim=1))
         pooled = rows[0][1] if rows[0][1] is not None else pooled
-    return torch.cat(columns, dim=2), pooled, len(laid)
+    return torch.cat(columns, dim=2), pooled, windows
 
 
 def plain(pipe, prompt):
@@ -180,7 +200,13 @@ def plain(pipe, prompt):
 
 
 def teach(model, pipe):
-    """Loads the learned words as diffusers does."""
+    """Loads the learned words as diffusers does.
+
+    The ids that it gives them are larger than the end's, which an encoder that looks for the largest takes for the
+    end. That is mended here: other programs pool at the end of the text.
+    """
+    for tokenizer, encoder in encoders(pipe):
+        getattr(encoder, "text_model", encoder).eos_token_id = tokenizer.eos_token_id
     for word, file in WORDS.get(model, {}).items():
         tensors = load_file(ADAPTERS / f"{file}.safetensors")
         keys = ["clip_l", "clip_g"] if "clip_l" in tensors else [next(iter(tensors))]
@@ -207,31 +233,37 @@ def main():
     write_words(pipes)
     tensors, cases = {}, []
 
-    def keep(model, syntax, prompt, made, words=False, skip=0, chunks=1):
+    def keep(model, syntax, prompt, made, words=False, skip=0):
+        embeds, pooled, rows = made
         name = str(len(cases))
-        tensors[f"{name}/sequence"] = made[0].contiguous()
-        if made[1] is not None:
-            tensors[f"{name}/pooled"] = made[1].contiguous()
+        tensors[f"{name}/sequence"] = embeds.contiguous()
+        if pooled is not None:
+            tensors[f"{name}/pooled"] = pooled.contiguous()
         words = WORDS[model] if words else {}
-        cases.append(dict(name=name, model=model, syntax=syntax, prompt=prompt, words=words, skip=skip, chunks=chunks))
+        cases.append(dict(name=name, model=model, syntax=syntax, prompt=prompt, words=words, skip=skip, rows=rows))
 
     for model, pipe in pipes.items():
         for prompt in WEIGHTED:
-            embeds, pooled, chunks = weighted(model, pipe, prompt, parses)
-            keep(model, "weighted", prompt, (embeds, pooled), chunks=chunks)
+            keep(model, "weighted", prompt, weighted(model, pipe, prompt, parses))
         keep(model, "weighted", WEIGHTED[1], weighted(model, pipe, WEIGHTED[1], parses, skip=1), skip=1)
-        keep(model, "weighted", WEIGHTED[6], weighted(model, pipe, WEIGHTED[6], parses, chunks=3), chunks=3)
+        keep(model, "weighted", WEIGHTED[6], weighted(model, pipe, WEIGHTED[6], parses, chunks=3))
         if model not in WORDS:
             continue
         for prompt in WEIGHTED_WORDS:
-            embeds, pooled, chunks = weighted(model, pipe, prompt, parses)
-            keep(model, "weighted", prompt, (embeds, pooled), words=True, chunks=chunks)
+            keep(model, "weighted", prompt, weighted(model, pipe, prompt, parses), words=True)
         teach(model, pipe)
         for prompt in PLAIN_WORDS:
-            keep(model, "plain", prompt, plain(pipe, prompt), words=True)
+            keep(model, "plain", prompt, (*plain(pipe, prompt), [None]), words=True)
     tensors["short-window"] = short_window()
     save_file(tensors, GOLDEN / "prompts.safetensors")
-    (GOLDEN / "prompts.json").write_text(json.dumps(dict(short_window_prompt=LONG, cases=cases), indent=1, ensure_ascii=False) + "\n")
+    write_cases(dict(short_window_prompt=LONG), cases)
+
+
+def write_cases(spec, cases):
+    """One case a line: the windows would take one a number."""
+    lines = ",\n".join("  " + json.dumps(case, ensure_ascii=False) for case in cases)
+    head = json.dumps(spec, ensure_ascii=False)[:-1]
+    (GOLDEN / "prompts.json").write_text(f'{head}, "cases": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":

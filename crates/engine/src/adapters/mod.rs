@@ -14,6 +14,8 @@ mod old_names;
 #[cfg(test)]
 mod parity_tests;
 mod patches;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::rc::Rc;

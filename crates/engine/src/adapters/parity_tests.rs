@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
-use seedfarm_core::Numerics;
+use seedfarm_core::{ArtifactDigest, Numerics};
 use seedfarm_numerics::philox;
 use serde_json::Value;
 
-use super::{Adapters, Lora};
+use super::{Adapters, Lora, ModelShape};
 use crate::DeviceSpec;
+use crate::config::unet::UnetConfig;
 use crate::model::Networks;
 use crate::ops::Ops;
-use crate::source::ModelSource;
+use crate::source::{ModelSource, Part};
 use crate::unet::Conditions;
 
 const LARGEST_RELATIVE_ERROR: f32 = 1e-4;
@@ -25,16 +26,19 @@ fn spec() -> Value {
     serde_json::from_slice(&std::fs::read(parity().join("golden/lora.json")).unwrap()).unwrap()
 }
 
-fn networks(case: &Value, numerics: Numerics) -> Networks {
+fn loras(case: &Value) -> Vec<Lora> {
     let lora = |lora: &Value| Lora {
         path: parity().join("adapters").join(lora["file"].as_str().unwrap()),
         weight: lora["weight"].as_f64().unwrap(),
         text_weight: lora["text_weight"].as_f64().unwrap(),
     };
-    let loras = case["loras"].as_array().unwrap().iter().map(lora).collect();
+    case["loras"].as_array().unwrap().iter().map(lora).collect()
+}
+
+fn networks(case: &Value, numerics: Numerics) -> Networks {
     let folder = parity().join("models").join(case["model"].as_str().unwrap());
     let ops = Ops::new(numerics, DeviceSpec::Cpu.open(numerics).unwrap());
-    let adapters = Adapters { loras, ..Adapters::default() };
+    let adapters = Adapters { loras: loras(case), ..Adapters::default() };
     Networks::load(&ModelSource::open(&folder).unwrap(), &adapters, ops).unwrap()
 }
 
@@ -99,4 +103,29 @@ fn a_lora_with_a_weight_of_zero_changes_no_bit() {
     let plain = networks(&none, Numerics::Strict).encode("a horse").unwrap().hidden;
     assert_eq!(text(0.0), plain.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     assert_ne!(text(0.5), text(0.0));
+}
+
+/// `tests/parity/strict_adapters.py` computed the digests from the specification.
+#[test]
+fn merged_weights_have_the_bits_that_the_specification_gives() {
+    let strict = std::fs::read(parity().join("golden/strict_adapters.json")).unwrap();
+    let strict: Value = serde_json::from_slice(&strict).unwrap();
+    let spec = spec();
+    let cases = spec["cases"].as_array().unwrap();
+    for merged in strict["merged"].as_array().unwrap() {
+        let case = cases.iter().find(|case| case["name"] == merged["case"]).unwrap();
+        let source =
+            ModelSource::open(&parity().join("models").join(case["model"].as_str().unwrap())).unwrap();
+        let unet = UnetConfig::read(&source.config(Part::Unet).unwrap()).unwrap();
+        let shape = ModelShape { unet: &unet, text_widths: &[30] };
+        let patches = Adapters { loras: loras(case), ..Adapters::default() }.open(&shape).unwrap().unet;
+        let weights = source.weights(Part::Unet).unwrap().with_patches(patches);
+        let dims: Vec<usize> =
+            merged["shape"].as_array().unwrap().iter().map(|dim| dim.as_u64().unwrap() as usize).collect();
+        let ops = Ops::new(Numerics::Strict, Device::Cpu);
+        let values = weights.root(&ops).values(merged["tensor"].as_str().unwrap(), &dims).unwrap();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let digest = ArtifactDigest::of_bytes(&bytes).to_string();
+        assert_eq!(digest, merged["sha256"].as_str().unwrap(), "{merged}");
+    }
 }

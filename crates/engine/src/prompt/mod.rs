@@ -12,6 +12,8 @@ mod learned;
 #[cfg(test)]
 mod parity_tests;
 mod syntax;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use self::chunks::{Chunk, Layout, Slot};
 pub(crate) use self::learned::LearnedWords;
 use self::syntax::Piece;
 use crate::clip::{ClipTextEncoder, Encoded};
-use crate::tokenizer::PromptTokenizer;
+use crate::tokenizer::{PromptTokenizer, check_length};
 use crate::{Error, Result};
 
 /// Longest excerpt of a cut-off text that a warning quotes, in characters.
@@ -67,21 +69,25 @@ pub(crate) fn check_windows(parts: &[TextPart]) -> Result<()> {
 ///
 /// Errors: a weight out of range, too many chunks, a text that is too long.
 pub(crate) fn read(parts: &[TextPart], text: &str, syntax: PromptSyntax) -> Result<ReadPrompt> {
-    let mut warnings = Vec::new();
-    let mut read = Vec::with_capacity(parts.len());
+    check_length(text)?;
+    let mut prompt = ReadPrompt { parts: Vec::with_capacity(parts.len()), warnings: Vec::new() };
+    let parsed = match syntax {
+        PromptSyntax::Plain => None,
+        PromptSyntax::Weighted => Some(syntax::parse(text)?),
+    };
     for part in parts {
-        read.push(match syntax {
-            PromptSyntax::Plain => vec![part.read_plain(text, &mut warnings)?],
-            PromptSyntax::Weighted => part.read_weighted(text)?,
+        prompt.parts.push(match &parsed {
+            None => vec![part.read_plain(text, &mut prompt.warnings)?],
+            Some(parsed) => part.read_weighted(&parsed.pieces)?,
         });
     }
-    warnings.dedup();
-    if syntax == PromptSyntax::Weighted && syntax::has_bracketed_break(text) {
-        warnings.push(Warning::BracketedBreak);
+    prompt.warnings.dedup();
+    if parsed.is_some_and(|parsed| parsed.bracketed_break) {
+        prompt.warnings.push(Warning::BracketedBreak);
     }
-    let chunks = read.iter().map(Vec::len).max().unwrap_or(0);
-    read.iter_mut().for_each(|part| part.resize_with(chunks, Chunk::default));
-    Ok(ReadPrompt { parts: read, warnings })
+    let chunks = prompt.parts.iter().map(Vec::len).max().unwrap_or(0);
+    prompt.parts.iter_mut().for_each(|part| part.resize_with(chunks, Chunk::default));
+    Ok(prompt)
 }
 
 /// Encodes a prompt that [`read`] read with the same text encoders, whose widths stand side by side: the
@@ -154,18 +160,18 @@ impl TextPart {
         Ok(Chunk(slots))
     }
 
-    /// As many chunks as the text with its weights and breaks needs.
-    fn read_weighted(&self, text: &str) -> Result<Vec<Chunk>> {
+    /// As many chunks as the pieces of a text need.
+    fn read_weighted(&self, pieces: &[Piece]) -> Result<Vec<Chunk>> {
         let mut layout = Layout::new(self.tokenizer.window() - 2, self.tokenizer.comma());
-        for piece in syntax::parse(text)? {
+        for piece in pieces {
             match piece {
                 Piece::Break => layout.finish_chunk()?,
                 Piece::Text { text, weight } => {
-                    let tokens = self.tokenizer.encode(&self.learned.set_off(&text))?;
+                    let tokens = self.tokenizer.encode(&self.learned.set_off(text))?;
                     let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
                     let mut place = 0;
                     while place < ids.len() {
-                        let (slots, read) = self.slots_at(&ids[place..], weight as f32);
+                        let (slots, read) = self.slots_at(&ids[place..], *weight as f32);
                         layout.push(ids[place], slots)?;
                         place += read;
                     }

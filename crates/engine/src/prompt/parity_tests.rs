@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use seedfarm_core::{Numerics, PromptSyntax};
+use seedfarm_core::{ArtifactDigest, Numerics, PromptSyntax};
 use serde_json::Value;
 
 use super::syntax::{self, Piece};
@@ -62,6 +62,7 @@ fn brackets_are_read_as_the_reference_reads_them() {
             .collect();
         let ours: Vec<(String, f64)> = syntax::parse(prompt)
             .unwrap()
+            .pieces
             .into_iter()
             .map(|piece| match piece {
                 Piece::Break => ("BREAK".to_owned(), -1.0),
@@ -92,11 +93,10 @@ fn check_case(networks: &Networks, case: &Value, golden: &HashMap<String, Tensor
         "plain" => PromptSyntax::Plain,
         _ => PromptSyntax::Weighted,
     };
-    let number = |key: &str| case[key].as_u64().unwrap() as usize;
+    let (chunks, skip) = (case["rows"].as_array().unwrap().len(), case["skip"].as_u64().unwrap() as usize);
     let prompt = read(&networks.texts, prompt, syntax).unwrap();
-    assert!(prompt.chunks() <= number("chunks"), "{case}");
-    let Encoded { hidden, pooled } =
-        encode(&networks.texts, &prompt, number("chunks"), number("skip")).unwrap();
+    assert!(prompt.chunks() <= chunks, "{case}");
+    let Encoded { hidden, pooled } = encode(&networks.texts, &prompt, chunks, skip).unwrap();
     let error = relative_error(&hidden, &golden[&format!("{name}/sequence")]);
     assert!(error < LARGEST_RELATIVE_ERROR, "{case}: {error}");
     assert_eq!(pooled.is_some(), golden.contains_key(&format!("{name}/pooled")));
@@ -104,6 +104,27 @@ fn check_case(networks: &Networks, case: &Value, golden: &HashMap<String, Tensor
         let error = relative_error(&pooled, &golden[&format!("{name}/pooled")]);
         assert!(error < LARGEST_RELATIVE_ERROR, "{case}: {error} (pooled)");
     }
+}
+
+/// `tests/parity/strict_adapters.py` computed the digests from the specification.
+#[test]
+fn weighted_prompts_have_the_bits_that_the_specification_gives() {
+    let strict = json("strict_adapters.json");
+    let digests = strict["prompts"].as_object().unwrap();
+    let cases = json("prompts.json");
+    let of_name = |name: &str| cases["cases"].as_array().unwrap().iter().find(|case| case["name"] == name);
+    for (name, digest) in digests {
+        let case = of_name(name).unwrap();
+        let folder = parity().join("models").join(case["model"].as_str().unwrap());
+        let networks = networks(&folder, &case["words"], Numerics::Strict).unwrap();
+        let prompt = read(&networks.texts, case["prompt"].as_str().unwrap(), PromptSyntax::Weighted).unwrap();
+        let chunks = case["rows"].as_array().unwrap().len();
+        let hidden = encode(&networks.texts, &prompt, chunks, 0).unwrap().hidden;
+        let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(ArtifactDigest::of_bytes(&bytes).to_string(), digest.as_str().unwrap(), "{case}");
+    }
+    assert!(digests.len() > 10);
 }
 
 #[test]

@@ -13,8 +13,7 @@
 //! | a bracket that is never closed | as if it were closed at the end |
 //! | a bracket that was never opened | the character itself |
 //!
-//! Round and square brackets are matched apart from one another. Nothing here recurses, so brackets may be
-//! nested as deep as a prompt is long.
+//! Round and square brackets are matched apart from one another. Nothing here recurses.
 
 use crate::{Error, Result};
 
@@ -24,6 +23,8 @@ const ROUND: f64 = 1.1;
 const SQUARE: f64 = 1.0 / 1.1;
 /// Weights lie within this, on both sides of zero.
 const MOST_WEIGHT: f64 = 20.0;
+/// Most brackets that are open at once. Thirty-two round ones alone make a weight of more than 20.
+const MOST_OPEN: usize = 256;
 /// The word that begins a new chunk.
 const BREAK: &str = "BREAK";
 /// The weight that a break has unless brackets around it change it.
@@ -110,9 +111,22 @@ struct Parser {
 impl Parser {
     fn take(&mut self, unit: Unit<'_>) -> Result<()> {
         match unit {
-            Unit::Escaped(character) => self.push(character),
             Unit::OpenRound => self.round.push(self.entries.len()),
             Unit::OpenSquare => self.square.push(self.entries.len()),
+            _ => self.take_other(unit)?,
+        }
+        if self.round.len() + self.square.len() > MOST_OPEN {
+            return Err(Error::Recipe(format!(
+                "more than {MOST_OPEN} brackets of the prompt are open at once"
+            )));
+        }
+        Ok(())
+    }
+
+    fn take_other(&mut self, unit: Unit<'_>) -> Result<()> {
+        match unit {
+            Unit::OpenRound | Unit::OpenSquare => {}
+            Unit::Escaped(character) => self.push(character),
             Unit::CloseRound => match self.round.pop() {
                 Some(start) => self.multiply(start, ROUND),
                 None => self.push(")"),
@@ -178,19 +192,38 @@ fn weight(number: &str) -> Result<f64> {
     })
 }
 
-/// Reads a prompt in the weighted syntax.
+/// A prompt in pieces.
+#[derive(Debug, PartialEq)]
+pub(super) struct Parsed {
+    /// At least one.
+    pub pieces: Vec<Piece>,
+    /// Whether any piece is a `BREAK` that brackets made into a word: they change its weight, and the
+    /// reference then reads it so.
+    pub bracketed_break: bool,
+}
+
+/// Reads a prompt in the weighted syntax. Neighbours of equal weight become one piece.
 ///
-/// Neighbours of equal weight become one piece. A `BREAK` inside brackets, whose weight they change, is read
-/// as the word itself, as the reference does; [`has_bracketed_break`] tells.
-///
-/// Errors: a weight that is not a number or outside -20 to 20.
-pub(super) fn parse(prompt: &str) -> Result<Vec<Piece>> {
-    let entries = entries(prompt)?;
-    let mut pieces: Vec<Piece> = Vec::new();
-    for Entry { text, weight, is_break } in entries {
+/// Errors: a weight that is not a number or outside -20 to 20; brackets that are nested too deep.
+pub(super) fn parse(prompt: &str) -> Result<Parsed> {
+    let mut parser = Parser::default();
+    Units(prompt).try_for_each(|unit| parser.take(unit))?;
+    parser.close_all();
+    let mut parsed = Parsed { pieces: Vec::new(), bracketed_break: false };
+    for entry in parser.entries {
+        parsed.push(entry)?;
+    }
+    if parsed.pieces.is_empty() {
+        parsed.pieces.push(Piece::Text { text: String::new(), weight: 1.0 });
+    }
+    Ok(parsed)
+}
+
+impl Parsed {
+    fn push(&mut self, Entry { text, weight, is_break }: Entry) -> Result<()> {
         if is_break && weight == BREAK_WEIGHT {
-            pieces.push(Piece::Break);
-            continue;
+            self.pieces.push(Piece::Break);
+            return Ok(());
         }
         if !(-MOST_WEIGHT..=MOST_WEIGHT).contains(&weight) {
             let text = excerpt(&text);
@@ -198,28 +231,13 @@ pub(super) fn parse(prompt: &str) -> Result<Vec<Piece>> {
                 "the weight {weight} of '{text}' in the prompt is outside -{MOST_WEIGHT} to {MOST_WEIGHT}"
             )));
         }
-        match pieces.last_mut() {
+        self.bracketed_break |= is_break;
+        match self.pieces.last_mut() {
             Some(Piece::Text { text: last, weight: same }) if *same == weight => last.push_str(&text),
-            _ => pieces.push(Piece::Text { text, weight }),
+            _ => self.pieces.push(Piece::Text { text, weight }),
         }
+        Ok(())
     }
-    if pieces.is_empty() {
-        pieces.push(Piece::Text { text: String::new(), weight: 1.0 });
-    }
-    Ok(pieces)
-}
-
-fn entries(prompt: &str) -> Result<Vec<Entry>> {
-    let mut parser = Parser::default();
-    Units(prompt).try_for_each(|unit| parser.take(unit))?;
-    parser.close_all();
-    Ok(parser.entries)
-}
-
-/// Whether any piece is a `BREAK` that brackets made into a word.
-pub(super) fn has_bracketed_break(prompt: &str) -> bool {
-    let word = |entry: &Entry| entry.is_break && entry.weight != BREAK_WEIGHT;
-    entries(prompt).is_ok_and(|entries| entries.iter().any(word))
 }
 
 /// The beginning of a text, for messages.
@@ -248,32 +266,33 @@ mod tests {
     }
 
     #[test]
-    fn brackets_may_be_nested_as_deep_as_a_prompt_is_long() {
-        let deep = format!("{}cat", "(".repeat(60_000));
-        assert!(refusal(&deep).contains("outside"));
-        let even = format!("{}cat{}", "([".repeat(15_000), "])".repeat(15_000));
-        let Piece::Text { text, weight } = &parse(&even).unwrap()[0] else { panic!("no text") };
+    fn brackets_that_are_nested_too_deep_are_refused() {
+        let deep = |depth: usize| format!("{}cat{}", "([".repeat(depth), "])".repeat(depth));
+        let parsed = parse(&deep(MOST_OPEN / 2)).unwrap();
+        let [Piece::Text { text, weight }] = &parsed.pieces[..] else { panic!("{parsed:?}") };
         assert_eq!(text, "cat");
         assert!((weight - 1.0).abs() < 1e-9, "{weight}");
+        assert!(refusal(&deep(MOST_OPEN / 2 + 1)).contains("more than 256 brackets"));
+        assert!(refusal(&"(".repeat(60_000)).contains("more than 256 brackets"));
     }
 
     #[test]
     fn a_break_inside_brackets_is_told() {
-        assert!(has_bracketed_break("(a BREAK b)"));
-        assert!(!has_bracketed_break("a BREAK (b)"));
+        assert!(parse("(a BREAK b)").unwrap().bracketed_break);
+        assert!(!parse("a BREAK (b)").unwrap().bracketed_break);
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(prompt in "[a-z()\\[\\]\\\\:.0-9 BREAK+-]{0,80}|.{0,40}") {
-            if let Ok(pieces) = parse(&prompt) {
-                prop_assert!(!pieces.is_empty());
+            if let Ok(parsed) = parse(&prompt) {
+                prop_assert!(!parsed.pieces.is_empty());
             }
         }
 
         #[test]
         fn words_without_marks_are_one_piece_as_they_stand(words in "[a-z ,.!?']{1,60}") {
-            prop_assert_eq!(parse(&words).unwrap(), [Piece::Text { text: words.clone(), weight: 1.0 }]);
+            prop_assert_eq!(parse(&words).unwrap().pieces, [Piece::Text { text: words.clone(), weight: 1.0 }]);
         }
     }
 }
