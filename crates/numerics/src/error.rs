@@ -84,6 +84,17 @@ pub enum NumericsError {
         /// Keys.
         kv_len: usize,
     },
+    /// More of a CUDA device's noise than all devices agree on.
+    #[error(
+        "torch-cuda noise of {elements} elements depends on the device that drew it; at most {most} do not: use a \
+         smaller picture, or another noise source"
+    )]
+    DeviceNoise {
+        /// Elements that were asked for.
+        elements: usize,
+        /// The limit.
+        most: usize,
+    },
     /// The CPU lacks what strict numerics are made of.
     #[error("this CPU has no fused multiply-add (FMA3); strict numerics need one from 2013 or later")]
     NoFusedMultiplyAdd,

@@ -29,6 +29,8 @@ pub mod philox;
 pub mod pointwise;
 pub mod reference;
 mod simd;
+pub mod torch_cpu;
+pub mod torch_cuda;
 
 pub use attention::{AttentionShape, Mask, attention};
 pub use conv::{ConvShape, PackedConv2d, Padding};
