@@ -101,6 +101,12 @@ pub enum Invalid {
         /// The limit.
         most: u32,
     },
+    /// A noise schedule, or what a recipe says of sampling, that cannot be computed.
+    #[error("the noise schedule cannot be used: {reason}")]
+    NoiseSchedule {
+        /// What is wrong, with the value and the limit.
+        reason: String,
+    },
     /// Guidance is not a number in range.
     #[error("guidance {given} is outside {least} to {most} (1 switches guidance off)", least = limits::MIN_GUIDANCE, most = limits::MAX_GUIDANCE)]
     GuidanceOutOfRange {
@@ -260,6 +266,7 @@ impl Invalid {
             Self::NotAMultiple { .. } => "SIZE_NOT_A_MULTIPLE",
             Self::SideOutOfRange { .. } => "SIZE_OUT_OF_RANGE",
             Self::StepsOutOfRange { .. } => "STEPS_OUT_OF_RANGE",
+            Self::NoiseSchedule { .. } => "NOISE_SCHEDULE",
             Self::GuidanceOutOfRange { .. } => "GUIDANCE_OUT_OF_RANGE",
             Self::NumberOutOfRange { .. } => "NUMBER_OUT_OF_RANGE",
             Self::TooManyOf { .. } => "TOO_MANY_OF",

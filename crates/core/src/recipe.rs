@@ -60,16 +60,22 @@ pub enum NoiseSource {
     /// Philox4x32-10 keyed by the seed, Box-Muller in f64; see docs/DETERMINISM.md.
     #[default]
     Philox,
+    /// `torch.randn` on the CPU, one generator an image.
+    TorchCpu,
+    /// `torch.randn` on a CUDA device, one generator an image, but for its last bits.
+    TorchCuda,
 }
 
 impl NoiseSource {
     /// Every source.
-    pub const ALL: [Self; 1] = [Self::Philox];
+    pub const ALL: [Self; 3] = [Self::Philox, Self::TorchCpu, Self::TorchCuda];
 
     /// The source's name in recipes and on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Philox => "philox",
+            Self::TorchCpu => "torch-cpu",
+            Self::TorchCuda => "torch-cuda",
         }
     }
 

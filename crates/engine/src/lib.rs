@@ -9,7 +9,6 @@
 //! `samplers` has one file a sampler; `noise` draws what they start from; `render` runs a batch.
 
 mod adapters;
-mod checkpoint;
 mod clip;
 mod config;
 mod controlnet;
@@ -22,7 +21,7 @@ mod folder;
 mod manifest;
 mod model;
 #[cfg(test)]
-mod network_tests;
+mod network_parity_tests;
 mod noise;
 mod ops;
 #[cfg(test)]
@@ -31,13 +30,10 @@ mod prompt;
 mod render;
 mod resnet;
 mod samplers;
-mod sidecar;
 mod source;
-mod taesd;
 mod tokenizer;
 mod unet;
 mod vae;
-mod vocabulary;
 mod weights;
 
 pub use adapters::{

@@ -121,7 +121,8 @@ fn first_prediction(networks: &Networks, model: &str, case: &Value, shape: &[usi
     let schedule = read_manifest(&folder(model)).unwrap().noise_schedule;
     let sampler = Sampler::from_name(case["sampler"].as_str().unwrap()).unwrap();
     let timesteps = schedule.timesteps(sampler, case["steps"].as_u64().unwrap() as u32).unwrap();
-    let settings = Settings { sampler, schedule: &schedule, timesteps: &timesteps, start: 0 };
+    let settings =
+        Settings { sampler, schedule: &schedule, timesteps: &timesteps, sigmas: None, eta: None, start: 0 };
     let sampler = sampling(&settings).unwrap();
     let mut latents = vec![0.0; shape[1..].iter().product()];
     philox::standard_normal(case["seed"].as_str().unwrap().parse().unwrap(), 0, &mut latents);

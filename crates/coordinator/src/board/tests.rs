@@ -40,6 +40,7 @@ fn manifest() -> ModelManifest {
             spacing: Spacing::Leading,
             steps_offset: 1,
             set_alpha_to_one: false,
+            ..NoiseSchedule::default()
         },
         defaults: ModelDefaults { width: 8, height: 8, steps: 4, guidance: 3.0, sampler: Sampler::Ddim },
         size_multiple: 8,

@@ -23,6 +23,7 @@ pub(crate) fn manifest() -> ModelManifest {
             spacing: Spacing::Leading,
             steps_offset: 1,
             set_alpha_to_one: false,
+            ..NoiseSchedule::default()
         },
         defaults: ModelDefaults { width: 64, height: 64, steps: 20, guidance: 3.0, sampler: Sampler::Ddim },
         size_multiple: 8,

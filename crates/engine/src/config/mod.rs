@@ -6,7 +6,6 @@
 pub(crate) mod clip;
 pub(crate) mod controlnet;
 pub(crate) mod scheduler;
-pub(crate) mod taesd;
 pub(crate) mod unet;
 pub(crate) mod vae;
 
@@ -42,6 +41,17 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(io)
 }
 
+/// Python's JSON for a bound that is none, which diffusers writes for DPM-Solver's `lambda_min_clipped`, is no
+/// JSON: as a value it counts as null.
+fn without_infinity(mut bytes: Vec<u8>) -> Vec<u8> {
+    const INFINITY: &[u8] = b": -Infinity";
+    let places: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place..].starts_with(INFINITY)).collect();
+    for place in places {
+        bytes[place..place + INFINITY.len()].copy_from_slice(b": null     ");
+    }
+    bytes
+}
+
 /// One JSON object with its path, whose values are taken out by key.
 pub(crate) struct ConfigFile {
     path: PathBuf,
@@ -52,21 +62,11 @@ impl ConfigFile {
     /// Reads the file; it must hold one JSON object.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_CONFIG_BYTES)?;
-        let values = serde_json::from_slice(&bytes).map_err(|error| Error::Malformed {
+        let values = serde_json::from_slice(&without_infinity(bytes)).map_err(|error| Error::Malformed {
             path: path.to_owned(),
             reason: format!("not a JSON object: {error}"),
         })?;
         Ok(Self { path: path.to_owned(), values })
-    }
-
-    /// Values that stand in no configuration of their own: `path` is the file that they were found in.
-    pub fn of(path: &Path, values: Map<String, Value>) -> Self {
-        Self { path: path.to_owned(), values }
-    }
-
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// An error about one key of this file.

@@ -57,6 +57,8 @@ impl<'a> Run<'a> {
             sampler: template.sampler,
             schedule: &template.noise_schedule,
             timesteps: &template.timesteps,
+            sigmas: template.extras.sigmas.as_deref(),
+            eta: template.extras.eta,
             start: 0,
         })?;
         let per_latent = networks.vae.config().pixels_per_latent();
@@ -75,7 +77,8 @@ impl<'a> Run<'a> {
             warnings: vec![Vec::new(); recipes.len()],
             sampler,
         };
-        run.states = (0..recipes.len()).map(|image| State::new(run.first_latents(image))).collect();
+        let first = |image| run.first_latents(image).map(State::new);
+        run.states = (0..recipes.len()).map(first).collect::<Result<_>>()?;
         run.pieces = run.prepare_pieces()?;
         Ok(run)
     }
@@ -86,30 +89,30 @@ impl<'a> Run<'a> {
         for call in 0..self.sampler.calls().len() {
             let predictions = self.predict(call)?;
             if !self.sampler.calls()[call].ends_step {
-                self.advance(call, &predictions);
+                self.advance(call, &predictions)?;
                 continue;
             }
             let of_image =
                 |image: usize| self.sampler.denoised(call, &self.states[image].latents, &predictions[image]);
             let denoised: Vec<Vec<f32>> = (0..self.recipes.len()).map(of_image).collect();
-            self.advance(call, &predictions);
+            self.advance(call, &predictions)?;
             done += 1;
             self.report(done, &denoised, observer)?;
         }
         (0..self.recipes.len()).map(|image| self.decode(image, &self.states[image].latents)).collect()
     }
 
-    fn first_latents(&mut self, image: usize) -> Vec<f32> {
+    fn first_latents(&mut self, image: usize) -> Result<Vec<f32>> {
         let scale = self.sampler.initial_scale();
-        self.draw(image, 0).into_iter().map(|unit| unit * scale).collect()
+        Ok(self.draw(image, 0)?.into_iter().map(|unit| unit * scale).collect())
     }
 
     /// One image's noise: a function of its source, its seed and the draw's number alone.
-    fn draw(&mut self, image: usize, number: u32) -> Vec<f32> {
+    fn draw(&mut self, image: usize, number: u32) -> Result<Vec<f32>> {
         let (channels, height, width) = self.shape;
         let mut noise = vec![0.0; channels * height * width];
-        self.noise[image].draw(number, &mut noise);
-        noise
+        self.noise[image].draw(number, &mut noise)?;
+        Ok(noise)
     }
 
     /// Encodes each text once and cuts the batch into pieces.
@@ -196,12 +199,13 @@ impl<'a> Run<'a> {
         Ok(flat.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
     }
 
-    fn advance(&mut self, call: usize, predictions: &[Vec<f32>]) {
+    fn advance(&mut self, call: usize, predictions: &[Vec<f32>]) -> Result<()> {
         let draw = self.sampler.calls()[call].draw;
         for (image, prediction) in predictions.iter().enumerate() {
-            let noise = draw.map_or_else(Vec::new, |number| self.draw(image, number));
+            let noise = draw.map_or_else(|| Ok(Vec::new()), |number| self.draw(image, number))?;
             self.sampler.advance(call, &mut self.states[image], prediction, &noise);
         }
+        Ok(())
     }
 
     /// Steps of the run: the calls that end one.

@@ -22,7 +22,6 @@ pub(crate) struct State {
     /// The latents, `[channels, h, w]` in row-major order.
     pub latents: Vec<f32>,
     /// What the sampler remembers, each as long as the latents, the newest last.
-    #[expect(dead_code, reason = "for samplers of several calls a step")]
     pub kept: Vec<Vec<f32>>,
 }
 
@@ -30,6 +29,18 @@ impl State {
     /// An image before the first call.
     pub fn new(latents: Vec<f32>) -> Self {
         Self { latents, kept: Vec::new() }
+    }
+
+    /// Remembers `values`, and of all that is remembered the newest `most`.
+    pub(super) fn keep(&mut self, values: Vec<f32>, most: usize) {
+        self.kept.push(values);
+        let old = self.kept.len().saturating_sub(most);
+        self.kept.drain(..old);
+    }
+
+    /// What was remembered `back` times ago, 0 for the newest.
+    pub(super) fn newest(&self, back: usize) -> &[f32] {
+        &self.kept[self.kept.len() - 1 - back]
     }
 }
 

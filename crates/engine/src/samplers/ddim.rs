@@ -1,83 +1,62 @@
-//! DDIM with eta 0 (Song et al. 2020, arXiv:2010.02502, formula 12).
+//! DDIM (Song et al. 2020, arXiv:2010.02502, formula 12).
 //!
 //! Reference: diffusers' `DDIMScheduler.step` without clipping or thresholding.
 
-use seedfarm_core::sampling::Prediction;
-
+use super::alphas::{Alphas, Parts, root};
 use super::call::one_a_step;
-use super::schedule::alphas_cumprod;
 use super::{Call, Sampling, Settings, State};
-use crate::{Error, Result};
+use crate::Result;
 
-/// The four factors of one step.
+/// The factors of one step.
 #[derive(Debug, Clone, Copy)]
 struct Factors {
-    /// Square roots of the image's and the noise's part now.
-    image: f32,
-    noise: f32,
-    /// The same after the step.
+    now: Parts,
+    /// Square roots of the image's and the old noise's part after the step.
     next_image: f32,
     next_noise: f32,
+    /// Of the fresh noise, where there is any.
+    fresh: Option<f32>,
 }
 
 /// DDIM for one schedule.
 pub(super) struct Ddim {
-    prediction: Prediction,
     steps: Vec<Factors>,
     calls: Vec<Call>,
 }
 
 impl Ddim {
-    pub fn new(settings: &Settings<'_>) -> Result<Self> {
+    pub fn new(settings: &Settings<'_>, eta: f64) -> Result<Self> {
         let Settings { schedule, timesteps, .. } = *settings;
-        let alphas = alphas_cumprod(schedule)?;
-        let last = if schedule.set_alpha_to_one { 1.0 } else { alphas[0] };
+        let alphas = Alphas::new(settings)?;
+        let last = alphas.last(schedule.set_alpha_to_one);
         // Whole division, as diffusers has it, even where the timesteps lie further apart.
         let stride = schedule.train_steps as usize / timesteps.len().max(1);
-        let steps = timesteps.iter().map(|timestep| {
-            let index = whole(*timestep, alphas.len())?;
-            let next = index.checked_sub(stride).map_or(last, |next| alphas[next]);
-            Ok(Factors::new(alphas[index], next))
-        });
+        let step = |timestep: &f64| {
+            let next = alphas.before(*timestep, stride, last)?;
+            Ok(Factors::new(alphas.parts(*timestep)?, alphas.at(*timestep)?, next, eta))
+        };
         Ok(Self {
-            prediction: schedule.prediction,
-            steps: steps.collect::<Result<_>>()?,
-            calls: one_a_step(settings, false),
+            steps: timesteps.iter().map(step).collect::<Result<_>>()?,
+            calls: one_a_step(settings, eta > 0.0),
         })
+    }
+
+    fn factors(&self, call: usize) -> Factors {
+        self.steps[self.calls[call].step]
     }
 }
 
 impl Factors {
-    fn new(alpha: f32, next: f32) -> Self {
-        let root = |value: f32| f64::from(value).sqrt() as f32;
-        Self {
-            image: root(alpha),
-            noise: root(1.0 - alpha),
-            next_image: root(next),
-            next_noise: root(1.0 - next),
+    fn new(now: Parts, alpha: f32, next: f32, eta: f64) -> Self {
+        let rest = f64::from(1.0 - next);
+        if eta == 0.0 {
+            return Self { now, next_image: root(next), next_noise: root(1.0 - next), fresh: None };
         }
+        let (alpha, wide) = (f64::from(alpha), f64::from(next));
+        let fresh = eta * (rest / (1.0 - alpha) * (1.0 - alpha / wide)).max(0.0).sqrt();
+        let next_noise = (rest - fresh * fresh).max(0.0).sqrt() as f32;
+        Self { now, next_image: root(next), next_noise, fresh: Some(fresh as f32) }
     }
-
-    /// The denoised value and the noise that one element's prediction stands for.
-    fn split(self, kind: Prediction, x: f32, predicted: f32) -> (f32, f32) {
-        match kind {
-            Prediction::Epsilon => ((x - self.noise * predicted) / self.image, predicted),
-            Prediction::VPrediction => {
-                (self.image * x - self.noise * predicted, self.image * predicted + self.noise * x)
-            }
-        }
-    }
-}
-
-fn whole(timestep: f64, train_steps: usize) -> Result<usize> {
-    let index = timestep as usize;
-    if index as f64 == timestep && index < train_steps {
-        return Ok(index);
-    }
-    let last = train_steps - 1;
-    Err(Error::Recipe(format!(
-        "timestep {timestep} is not a whole number from 0 to {last}, which ddim needs"
-    )))
 }
 
 impl Sampling for Ddim {
@@ -94,26 +73,22 @@ impl Sampling for Ddim {
     }
 
     fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
-        let factors = self.steps[self.calls[call].step];
-        latents
-            .iter()
-            .zip(prediction)
-            .map(|(x, predicted)| factors.split(self.prediction, *x, *predicted).0)
-            .collect()
+        self.factors(call).now.denoised(latents, prediction)
     }
 
     fn noised(&self, call: usize, clean: &[f32], noise: &[f32]) -> Vec<f32> {
-        let Some(call) = self.calls.get(call) else { return clean.to_vec() };
-        let factors = self.steps[call.step];
-        let pairs = clean.iter().zip(noise);
-        pairs.map(|(x, noise)| factors.image * x + factors.noise * noise).collect()
+        if call == self.calls.len() { clean.to_vec() } else { self.factors(call).now.noised(clean, noise) }
     }
 
-    fn advance(&self, call: usize, state: &mut State, prediction: &[f32], _noise: &[f32]) {
-        let factors = self.steps[self.calls[call].step];
+    fn advance(&self, call: usize, state: &mut State, prediction: &[f32], noise: &[f32]) {
+        let factors = self.factors(call);
         for (x, predicted) in state.latents.iter_mut().zip(prediction) {
-            let (denoised, noise) = factors.split(self.prediction, *x, *predicted);
+            let (denoised, noise) = factors.now.split(*x, *predicted);
             *x = factors.next_image * denoised + factors.next_noise * noise;
+        }
+        let Some(fresh) = factors.fresh else { return };
+        for (x, noise) in state.latents.iter_mut().zip(noise) {
+            *x += fresh * noise;
         }
     }
 }

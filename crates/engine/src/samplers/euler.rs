@@ -2,27 +2,21 @@
 //!
 //! Reference: diffusers' `EulerDiscreteScheduler.step` with `s_churn` 0.
 
-use seedfarm_core::sampling::Prediction;
-
 use super::call::one_a_step;
-use super::schedule::Sigmas;
-use super::{Call, Sampling, Settings, State, denoised_at};
+use super::sigmas::{Sigmas, noised_at};
+use super::{Call, Sampling, Settings, State};
 use crate::Result;
 
 /// Euler's method for one schedule.
 pub(super) struct Euler {
-    prediction: Prediction,
     sigmas: Sigmas,
     calls: Vec<Call>,
 }
 
 impl Euler {
     pub fn new(settings: &Settings<'_>) -> Result<Self> {
-        Ok(Self {
-            prediction: settings.schedule.prediction,
-            sigmas: Sigmas::new(settings.schedule, settings.timesteps)?,
-            calls: one_a_step(settings, false),
-        })
+        let sigmas = Sigmas::new(settings, settings.schedule.final_sigma)?;
+        Ok(Self { sigmas, calls: one_a_step(settings, false) })
     }
 }
 
@@ -40,12 +34,12 @@ impl Sampling for Euler {
     }
 
     fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
-        denoised_at(self.sigmas.from(self.calls[call].step), self.prediction, latents, prediction)
+        self.sigmas.denoised(self.calls[call].step, latents, prediction)
     }
 
     fn noised(&self, call: usize, clean: &[f32], noise: &[f32]) -> Vec<f32> {
-        let step = self.calls.get(call).map_or(self.sigmas.steps(), |call| call.step);
-        self.sigmas.noised(step, clean, noise)
+        let Some(call) = self.calls.get(call) else { return clean.to_vec() };
+        noised_at(self.sigmas.from(call.step), clean, noise)
     }
 
     fn advance(&self, call: usize, state: &mut State, prediction: &[f32], _noise: &[f32]) {

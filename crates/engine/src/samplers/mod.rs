@@ -7,16 +7,28 @@
 //! rounded once, and the arithmetic on latents is element by element in a written order, so that a
 //! sampler gives the same bits on every machine.
 
+mod alphas;
 mod call;
 mod ddim;
+mod ddpm;
+mod dpmpp_2m;
+mod dpmpp_sde;
 mod euler;
 mod euler_ancestral;
-mod schedule;
+mod guidance;
+mod heun;
+mod lcm;
+#[cfg(test)]
+mod parity_tests;
+mod pndm;
+mod sigmas;
+mod unipc;
 
-use seedfarm_core::sampling::Prediction;
 use seedfarm_core::{NoiseSchedule, Sampler};
 
 pub(crate) use self::call::{Call, State};
+#[cfg_attr(not(test), expect(unused_imports, reason = "for recipes that rescale guidance"))]
+pub(crate) use self::guidance::rescale;
 use crate::{Error, Result};
 
 /// One sampler, ready for a schedule and its timesteps.
@@ -39,8 +51,8 @@ pub(crate) trait Sampling: Send + Sync {
     fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32>;
 
     /// A picture's latents with as much of `noise`, unit normal, as there is when call `call` begins; for the
-    /// number of calls, with what is left at the end. For pictures to start from, and for what a mask keeps.
-    #[expect(dead_code, reason = "for runs that start from a picture")]
+    /// number of calls, the picture's latents alone. For pictures to start from, and for what a mask keeps.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for runs that start from a picture"))]
     fn noised(&self, call: usize, clean: &[f32], noise: &[f32]) -> Vec<f32>;
 
     /// Moves one image on. `noise` is the call's draw, as long as the latents, and empty for a call
@@ -57,35 +69,54 @@ pub(crate) struct Settings<'a> {
     pub schedule: &'a NoiseSchedule,
     /// The resolved timesteps, one a step.
     pub timesteps: &'a [f64],
+    /// The resolved noise levels, one a step and a last one, where they do not follow from the timesteps.
+    pub sigmas: Option<&'a [f64]>,
+    /// How much of a step's noise is fresh, where it is not the sampler's own default.
+    pub eta: Option<f64>,
     /// Steps at the beginning that are left out, because there is a picture to start from.
     pub start: usize,
 }
 
 /// The sampler that a recipe names.
 ///
-/// Errors: a schedule or a timestep out of range, no step to take.
+/// Errors: a schedule, a timestep, a noise level or an eta out of range, no step to take.
 pub(crate) fn sampling(settings: &Settings<'_>) -> Result<Box<dyn Sampling>> {
     let (steps, start) = (settings.timesteps.len(), settings.start);
     if start >= steps {
         return Err(Error::Recipe(format!("{start} of {steps} steps are left out, so that none is left")));
     }
+    let eta = settings.sampler.eta(settings.eta).map_err(refused)?;
+    if settings.sigmas.is_some() && !settings.sampler.takes_sigmas() {
+        let sampler = settings.sampler.as_str();
+        return Err(Error::Recipe(format!("it has sigmas, but {sampler} works on timesteps")));
+    }
     Ok(match settings.sampler {
-        Sampler::Ddim => Box::new(ddim::Ddim::new(settings)?),
+        Sampler::Ddim => Box::new(ddim::Ddim::new(settings, eta)?),
+        Sampler::Ddpm => Box::new(ddpm::Ddpm::new(settings)?),
         Sampler::Euler => Box::new(euler::Euler::new(settings)?),
-        Sampler::EulerAncestral => Box::new(euler_ancestral::EulerAncestral::new(settings)?),
+        Sampler::EulerAncestral => Box::new(euler_ancestral::EulerAncestral::new(settings, eta)?),
+        Sampler::Heun => Box::new(heun::Heun::new(settings)?),
+        Sampler::Dpmpp2m | Sampler::Dpmpp2mSde => Box::new(dpmpp_2m::Dpmpp2m::new(settings)?),
+        Sampler::DpmppSde => Box::new(dpmpp_sde::DpmppSde::new(settings)?),
+        Sampler::Lcm => Box::new(lcm::Lcm::new(settings)?),
+        Sampler::UniPc => Box::new(unipc::UniPc::new(settings)?),
+        Sampler::Pndm => Box::new(pndm::Pndm::new(settings)?),
     })
 }
 
-/// The denoised latents of both Euler samplers at noise level `sigma`.
-fn denoised_at(sigma: f32, kind: Prediction, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
-    let pairs = latents.iter().zip(prediction);
-    match kind {
-        Prediction::Epsilon => pairs.map(|(x, predicted)| x - sigma * predicted).collect(),
-        Prediction::VPrediction => {
-            let wide = f64::from(sigma);
-            let of_prediction = (-wide / (wide * wide + 1.0).sqrt()) as f32;
-            let of_latents = (wide * wide + 1.0) as f32;
-            pairs.map(|(x, predicted)| predicted * of_prediction + x / of_latents).collect()
+/// What core refuses, as the recipe's fault.
+fn refused(error: seedfarm_core::Invalid) -> Error {
+    Error::Recipe(error.to_string())
+}
+
+/// `terms[0] * weights[0] + terms[1] * weights[1] + ...` for each element, from left to right.
+fn weigh<const N: usize>(terms: [(f32, &[f32]); N]) -> Vec<f32> {
+    let element = |index: usize| {
+        let mut sum = terms[0].0 * terms[0].1[index];
+        for (weight, values) in &terms[1..] {
+            sum += weight * values[index];
         }
-    }
+        sum
+    };
+    (0..terms[0].1.len()).map(element).collect()
 }

@@ -273,7 +273,7 @@ fn configurations_beyond_what_is_computed_are_refused_by_key() {
         ("vae/config.json", "up_block_types", json!(["A", "B", "C", "D"])),
         ("vae/config.json", "latents_mean", json!([0.0])),
         ("vae/config.json", "scaling_factor", json!(0)),
-        ("scheduler/scheduler_config.json", "beta_schedule", json!("squaredcos_cap_v2")),
+        ("scheduler/scheduler_config.json", "beta_schedule", json!("exp")),
         ("scheduler/scheduler_config.json", "num_train_timesteps", json!(1_000_000_000)),
     ];
     for (file, key, value) in cases {

@@ -187,6 +187,7 @@ pub(super) fn manifest(name: &str, weights: &str) -> ModelManifest {
             spacing: Spacing::Trailing,
             steps_offset: 0,
             set_alpha_to_one: true,
+            ..NoiseSchedule::default()
         },
         defaults: ModelDefaults { width: 64, height: 64, steps: 7, guidance: 7.3, sampler: Sampler::Ddim },
         size_multiple: 8,
