@@ -1,8 +1,8 @@
 """ControlNets and unusual networks: small random ones, and what diffusers makes of them.
 
-Called by `generate.py`, after `sdxl.py`. Writes the pipeline `models/tiny-inpaint` with a network of nine input
-channels, the ControlNets `models/tiny-control` (for it) and `models/tiny-control-xl` (for `tiny-sdxl`), the single
-networks `models/unet-distilled` and `models/unet-uneven`, `golden/networks.safetensors` and `golden/networks.json`.
+Called by `generate.py`, after `sdxl.py`. Writes the pipelines `models/tiny-inpaint` with a network of nine input
+channels and `models/tiny-distilled` with one that takes the guidance scale, the ControlNets `models/tiny-control` (for
+`tiny-inpaint`) and `models/tiny-control-xl` (for `tiny-sdxl`), the network `models/unet-uneven`, `golden/networks.safetensors` and `golden/networks.json`.
 """
 
 import json
@@ -15,6 +15,7 @@ from diffusers import (
     DDIMScheduler,
     LatentConsistencyModelPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from safetensors.torch import save_file
@@ -41,27 +42,30 @@ def roughened(module, seed):
     return module
 
 
-def inpaint():
-    """Nine channels: the latents, the mask and the masked picture."""
+def pipeline(kind, unet, seed):
     vocab, merges = tiny_models.vocabulary()
     text = CLIPTextConfig(
         vocab_size=len(vocab), bos_token_id=vocab[BEGIN], eos_token_id=vocab[END], pad_token_id=vocab[END],
         max_position_embeddings=WINDOW, hidden_size=10, intermediate_size=16, num_hidden_layers=3,
         num_attention_heads=2,
     )
-    return StableDiffusionInpaintPipeline(
-        vae=roughened(AutoencoderKL(**tiny_models.vae((4, 4, 4, 8), 4, 2)), 31),
-        text_encoder=roughened(CLIPTextModel(text), 32),
+    return kind(
+        vae=roughened(AutoencoderKL(**tiny_models.vae((4, 4, 4, 8), 4, 2)), seed),
+        text_encoder=roughened(CLIPTextModel(text), seed + 1),
         tokenizer=CLIPTokenizer(vocab=vocab, merges=merges, pad_token=END, model_max_length=WINDOW),
-        unet=roughened(
-            UNet2DConditionModel(sample_size=8, in_channels=9, out_channels=4, attention_head_dim=2, **TWO_BLOCKS, **UP), 33
-        ),
+        unet=unet,
         scheduler=DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1,
             set_alpha_to_one=False,
         ),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )
+
+
+def inpaint():
+    """Nine channels: the latents, the mask and the masked picture."""
+    unet = UNet2DConditionModel(sample_size=8, in_channels=9, out_channels=4, attention_head_dim=2, **TWO_BLOCKS, **UP)
+    return pipeline(StableDiffusionInpaintPipeline, roughened(unet, 33), 31)
 
 
 def control():
@@ -87,13 +91,11 @@ def control_xl():
 
 def distilled():
     """Takes the guidance scale as an input, and has no middle."""
-    return roughened(
-        UNet2DConditionModel(
-            sample_size=8, attention_head_dim=2, time_cond_proj_dim=9, mid_block_type=None, freq_shift=1,
-            flip_sin_to_cos=False, **TWO_BLOCKS, **UP,
-        ),
-        36,
+    unet = UNet2DConditionModel(
+        sample_size=8, attention_head_dim=2, time_cond_proj_dim=9, mid_block_type=None, freq_shift=1,
+        flip_sin_to_cos=False, **TWO_BLOCKS, **UP,
     )
+    return pipeline(StableDiffusionPipeline, roughened(unet, 36), 38)
 
 
 def uneven():
@@ -114,7 +116,8 @@ def uneven():
 
 NETWORKS = {
     "tiny-control": (control, ControlNetModel), "tiny-control-xl": (control_xl, ControlNetModel),
-    "unet-distilled": (distilled, UNet2DConditionModel), "unet-uneven": (uneven, UNet2DConditionModel),
+    "tiny-distilled": (distilled, StableDiffusionPipeline), "unet-uneven": (uneven, UNet2DConditionModel),
+    "tiny-inpaint": (inpaint, StableDiffusionInpaintPipeline),
 }
 
 
@@ -159,7 +162,7 @@ def skipped(encoder, ids, skip):
     return encoder.final_layer_norm(states[-(skip + 1)])
 
 
-def inpainting(pipe):
+def inpainting(pipe, control):
     """Text embeddings with layers left out, and a call on samples at different timesteps."""
     encode = lambda prompt: torch.tensor(
         [pipe.tokenizer(prompt, padding="max_length", max_length=WINDOW, truncation=True).input_ids]
@@ -170,7 +173,7 @@ def inpainting(pipe):
             tensors[f"inpaint/text/{index}/skip_{skip}"] = skipped(pipe.text_encoder, encode(prompt), skip)
     texts = torch.cat([tensors[f"inpaint/text/{index}/skip_0"] for index in range(3)])
     tensors["inpaint/prediction"] = pipe.unet(normal(42, 3, 9, 9, 7), torch.tensor(TIMESTEPS), texts).sample
-    results = residuals(pipe.control, "control", hint(43), texts, 0.75, None)
+    results = residuals(control, "control", hint(43), texts, 0.75, None)
     tensors |= results
     tensors["control/prediction"] = controlled(pipe.unet, normal(42, 3, 9, 9, 7), texts, results, ["control"], None)
     return tensors
@@ -192,18 +195,31 @@ def alone(loaded):
     rows = LatentConsistencyModelPipeline.get_guidance_scale_embedding(
         None, torch.tensor([guidance - 1 for guidance in GUIDANCE]), embedding_dim=9
     )
-    distilled = loaded["unet-distilled"](normal(48, 3, 4, 9, 7), torch.tensor(TIMESTEPS), texts, timestep_cond=rows).sample
+    distilled = loaded["tiny-distilled"].unet(normal(48, 3, 4, 9, 7), torch.tensor(TIMESTEPS), texts, timestep_cond=rows).sample
     uneven = loaded["unet-uneven"](normal(49, 3, 8, 9, 7), torch.tensor(TIMESTEPS), texts).sample
     return {"distilled/guidance": rows, "distilled/prediction": distilled, "uneven/prediction": uneven}
 
 
-def main(models, golden, xl_pipe, xl):
-    """`xl_pipe` and `xl` are the pipeline and the tensors of `sdxl.py`."""
+def cases(case):
+    yield case("tiny-distilled", "ddim", 4, 7.5, 51, PROMPTS[2], "a red apple", 56, 72)
+    yield case("tiny-distilled", "euler", 3, 1.0, 52, PROMPTS[1], "", 40, 24)
+
+
+def main(models, golden, case, run, xl_pipe, xl):
+    """`case` and `run` are those of `generate.py`, `xl_pipe` and `xl` the pipeline and the tensors of `sdxl.py`."""
     torch.manual_seed(30)
     loaded = {name: save(build, kind, models / name) for name, (build, kind) in NETWORKS.items()}
-    pipe = save(inpaint, StableDiffusionInpaintPipeline, models / "tiny-inpaint")
-    pipe.control = loaded["tiny-control"]
-    tensors = inpainting(pipe) | extra_large(xl_pipe, loaded["tiny-control-xl"], xl) | alone(loaded)
+    pipe = loaded["tiny-inpaint"]
+    tensors = inpainting(pipe, loaded["tiny-control"]) | extra_large(xl_pipe, loaded["tiny-control-xl"], xl) | alone(loaded)
+    specs = list(cases(case))
+    for spec in specs:
+        distilled_pipe = loaded["tiny-distilled"]
+        distilled_pipe.trained_scheduler = getattr(distilled_pipe, "trained_scheduler", distilled_pipe.scheduler)
+        tensors |= {f"{spec['name'].split('/')[1]}/{name}": value for name, value in run(distilled_pipe, spec).items()}
+        print(spec["name"])
     save_file({name: value.contiguous() for name, value in tensors.items()}, golden / "networks.safetensors")
-    written = dict(prompts=PROMPTS, timesteps=TIMESTEPS, time_ids=TIME_IDS, guidance=GUIDANCE)
+    tokens = [
+        pipe.tokenizer(prompt, padding="max_length", max_length=WINDOW, truncation=True).input_ids for prompt in PROMPTS
+    ]
+    written = dict(prompts=PROMPTS, tokens=tokens, timesteps=TIMESTEPS, time_ids=TIME_IDS, guidance=GUIDANCE, cases=specs)
     (golden / "networks.json").write_text(json.dumps(written, indent=1) + "\n")

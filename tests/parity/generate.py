@@ -24,11 +24,13 @@ from diffusers import (
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+import autoencoders
 import controlnet
 import lora
 import noise
 import prompts
 import sdxl
+import single_file
 import tiny_models
 
 HERE = pathlib.Path(__file__).parent
@@ -161,7 +163,9 @@ def main():
     write = lambda name, value: (GOLDEN / name).write_text(json.dumps(value, indent=1) + "\n")
     write("cases.json", specs)
     write("tokens.json", dict(prompts=PROMPTS, ids={m: [t[p] for p in PROMPTS] for m, t in tokens.items()}))
-    controlnet.main(MODELS, GOLDEN, *sdxl.main(MODELS, GOLDEN, case, run))
+    controlnet.main(MODELS, GOLDEN, case, run, *sdxl.main(MODELS, GOLDEN, case, run))
+    autoencoders.main()
+    single_file.main()
     prompts.main()
     lora.main()
 

@@ -123,33 +123,71 @@ def residual(part, x, groups, epsilon, time=None):
     return (conv_layer(part.at("conv_shortcut"), x) if "conv_shortcut" in part else x) + h
 
 
-def encode(model, prompt):
-    config, part = model.text
+def text_model(part):
+    """An encoder with a projection beside it is one step further down."""
+    return part.at("text_model") if "text_model" in part else part
+
+
+def hidden_states(text, ids):
+    """The embeddings and what each layer makes of them."""
+    config, part = text[0], text_model(text[1])
     heads, epsilon = config["num_attention_heads"], config["layer_norm_eps"]
     activate = {"gelu": gelu, "quick_gelu": quick_gelu}[config["hidden_act"]]
     embeddings = part.at("embeddings")
-    h = embeddings["token_embedding.weight"][model.ids(prompt)] + embeddings["position_embedding.weight"]
-    h = h[None]
+    h = embeddings["token_embedding.weight"][ids] + embeddings["position_embedding.weight"][:len(ids)]
+    states = [h[None]]
     for layer in part.list("encoder.layers"):
+        h = states[-1]
         n = layer_norm_layer(layer.at("layer_norm1"), h, epsilon)
         own = layer.at("self_attn")
         q, k, v = (linear_layer(own.at(f"{kind}_proj"), n) for kind in "qkv")
         h = h + linear_layer(own.at("out_proj"), attend(q, k, v, heads, causal=True))
         n = layer_norm_layer(layer.at("layer_norm2"), h, epsilon)
-        h = h + linear_layer(layer.at("mlp.fc2"), activate(linear_layer(layer.at("mlp.fc1"), n)))
-    return layer_norm_layer(part.at("final_layer_norm"), h, epsilon)
+        states.append(h + linear_layer(layer.at("mlp.fc2"), activate(linear_layer(layer.at("mlp.fc1"), n))))
+    return states
 
 
-def time_embedding(config, part, timestep):
-    width = config["block_out_channels"][0]
-    half = width // 2
-    i = np.arange(half).astype(F)
-    spread = F(D(half) - D(config["freq_shift"]))
-    angle = F(timestep) * narrow(np.exp((F(-9.2103405) * i / spread).astype(D)))
+def final_norm(text, h):
+    config, part = text[0], text_model(text[1])
+    return layer_norm_layer(part.at("final_layer_norm"), h, config["layer_norm_eps"])
+
+
+def encode_ids(text, ids, skip=0):
+    """What Stable Diffusion 1 and 2 are shown of a row of tokens."""
+    states = hidden_states(text, ids)
+    return final_norm(text, states[len(states) - 1 - skip])
+
+
+def encode(model, prompt):
+    return encode_ids(model.text, model.ids(prompt))
+
+
+def waves(number, arguments, width, cosines_first):
+    angle = F(number) * narrow(np.exp(arguments.astype(D)))
     sines, cosines = narrow(np.sin(angle.astype(D))), narrow(np.cos(angle.astype(D)))
-    row = [cosines, sines] if config["flip_sin_to_cos"] else [sines, cosines]
-    row = np.concatenate([*row, np.zeros(width % 2, F)])[None]
-    return silu(linear_layer(part.at("linear_2"), silu(linear_layer(part.at("linear_1"), row))))
+    row = [cosines, sines] if cosines_first else [sines, cosines]
+    return np.concatenate([*row, np.zeros(width % 2, F)])[None]
+
+
+def sinusoids(config, number, width):
+    half = width // 2
+    spread = F(D(half) - D(config["freq_shift"]))
+    return waves(number, F(-9.2103405) * np.arange(half).astype(F) / spread, width, config["flip_sin_to_cos"])
+
+
+def two_linears(part, row):
+    return linear_layer(part.at("linear_2"), silu(linear_layer(part.at("linear_1"), row)))
+
+
+def time_embedding(config, part, timestep, guidance=None, added=None):
+    """One row. `part` is the network's own place; `guidance` and `added` are one row too."""
+    row = sinusoids(config, timestep, config["block_out_channels"][0])
+    if guidance is not None:
+        row = row + linear_layer(part.at("time_embedding.cond_proj"), guidance)
+    embedding = two_linears(part.at("time_embedding"), row)
+    if added is not None:
+        embedding = embedding + two_linears(part.at("add_embedding"), added)
+    return silu(embedding)
 
 
 def cross_attention(part, x, source, heads):
@@ -169,16 +207,21 @@ def transformer(part, x, text, heads, groups):
     return to_planes(linear_layer(part.at("proj_out"), h), x) + x
 
 
-def predict(model, x, timestep, texts):
-    """One call of the UNet, with one text for each of x."""
-    config, part = model.unet
+def descend(network, x, timesteps, texts, guidance=None, added=None, hint=None):
+    """The way down and the middle: the time embedding, what was kept, and the output."""
+    config, part = network
     groups, epsilon, blocks = config["norm_num_groups"], config["norm_eps"], len(config["block_out_channels"])
-    heads = config["num_attention_heads"] or config["attention_head_dim"]
-    heads = heads if isinstance(heads, list) else [heads] * blocks
-    time = time_embedding(config, part.at("time_embedding"), timestep)
+    heads = per_block(config.get("num_attention_heads") or config["attention_head_dim"], blocks)
+    row = lambda rows, index: None if rows is None else rows[index:index + 1]
+    time = np.concatenate([
+        time_embedding(config, part, timestep, row(guidance, index), row(added, index))
+        for index, timestep in enumerate(timesteps)
+    ])
     layer = lambda part, x: residual(part, x, groups, epsilon, time)
 
     h = conv_layer(part.at("conv_in"), x)
+    if hint is not None:
+        h = h + hint
     kept = [h]
     for level, block in enumerate(part.list("down_blocks")):
         transformers = block.list("attentions")
@@ -192,10 +235,30 @@ def predict(model, x, timestep, texts):
             kept.append(h)
 
     middle = part.at("mid_block")
-    h = layer(middle.at("resnets.0"), h)
-    h = transformer(middle.at("attentions.0"), h, texts, heads[-1], groups)
-    h = layer(middle.at("resnets.1"), h)
+    for index, resnet in enumerate(middle.list("resnets")):
+        if index == 1:
+            h = transformer(middle.at("attentions.0"), h, texts, heads[-1], groups)
+        h = layer(resnet, h)
+    return time, kept, h
 
+
+def per_block(value, blocks):
+    return value if isinstance(value, list) else [value] * blocks
+
+
+def predict(model, x, timestep, texts):
+    """One call of the UNet, with one text for each of x."""
+    return ascend(model.unet, descend(model.unet, x, [timestep], texts), texts)
+
+
+def ascend(network, descent, texts):
+    """The way up from what the way down left."""
+    config, part = network
+    time, kept, h = descent
+    kept = list(kept)
+    groups, epsilon, blocks = config["norm_num_groups"], config["norm_eps"], len(config["block_out_channels"])
+    heads = per_block(config.get("num_attention_heads") or config["attention_head_dim"], blocks)
+    layer = lambda part, x: residual(part, x, groups, epsilon, time)
     for level, block in enumerate(part.list("up_blocks")):
         transformers = block.list("attentions")
         for index, resnet in enumerate(block.list("resnets")):

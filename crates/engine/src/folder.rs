@@ -57,7 +57,6 @@ impl ModelFolder {
     ///
     /// Errors: a missing part, weights that are pickles, a pipeline or a class that is not computed here.
     pub fn open(root: &Path) -> Result<Self> {
-        refuse_single_file(root)?;
         let index = ConfigFile::read(&root.join("model_index.json"))?;
         let family = family(&index)?;
         for part in family.weighted_parts().iter().chain(family.tokenizers()) {
@@ -137,18 +136,6 @@ impl ModelFolder {
         let options = TOKENIZER_OPTIONS.into_iter().filter(there);
         vocabulary.into_iter().chain(options).map(str::to_owned).collect()
     }
-}
-
-/// Checkpoints of one file are another layout; say so rather than that a folder is missing.
-fn refuse_single_file(root: &Path) -> Result<()> {
-    if !root.is_file() {
-        return Ok(());
-    }
-    if is_pickle(root) {
-        return Err(Error::Pickle { path: root.to_owned() });
-    }
-    let reason = "is a single file: give a folder in the layout that diffusers writes".to_owned();
-    Err(Error::Malformed { path: root.to_owned(), reason })
 }
 
 /// Whether the name is that of a file which can run code when it is read.

@@ -9,6 +9,7 @@
 //! `samplers` has one file a sampler; `noise` draws what they start from; `render` runs a batch.
 
 mod adapters;
+mod checkpoint;
 mod clip;
 mod config;
 mod controlnet;
@@ -21,7 +22,7 @@ mod folder;
 mod manifest;
 mod model;
 #[cfg(test)]
-mod network_parity_tests;
+mod network_tests;
 mod noise;
 mod ops;
 #[cfg(test)]
@@ -30,10 +31,13 @@ mod prompt;
 mod render;
 mod resnet;
 mod samplers;
+mod sidecar;
 mod source;
+mod taesd;
 mod tokenizer;
 mod unet;
 mod vae;
+mod vocabulary;
 mod weights;
 
 pub use adapters::{

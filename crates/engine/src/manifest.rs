@@ -1,23 +1,6 @@
-//! A model folder's manifest: what it is made of, by digest, and what a request to it may ask.
+//! A model's manifest: what it is made of, by digest, and what a request to it may ask.
 //!
-//! Read from the configurations that diffusers writes and from an optional `manifest.toml` beside them,
-//! which gives the name, the licence, the defaults and the SHA-256 that each file must have:
-//!
-//! ```toml
-//! name = "emoji-starter"
-//! licence = "MIT"
-//! max_side = 128
-//!
-//! [defaults]
-//! width = 64
-//! height = 64
-//! steps = 20
-//! guidance = 3.0
-//! sampler = "ddim"
-//!
-//! [files]
-//! "unet/config.json" = "63af..."
-//! ```
+//! Read from the configurations of its parts and from what its people say of it; see `sidecar`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,63 +10,60 @@ use std::path::{Component, Path, PathBuf};
 use seedfarm_core::limits;
 use seedfarm_core::model::ModelDefaults;
 use seedfarm_core::{ArtifactDigest, ComponentDigest, ModelManifest, Sampler};
-use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::unet::UnetConfig;
 use crate::config::vae::VaeConfig;
-use crate::config::{ConfigFile, read_bounded, scheduler};
+use crate::config::{ConfigFile, scheduler};
 use crate::folder::ModelFolder;
+use crate::sidecar::Sidecar;
 use crate::source::{ModelSource, Part};
+use crate::vocabulary::CLIP_MERGES;
 use crate::{Error, Result};
 
-/// The name of the manifest in a model folder.
-const FILE_NAME: &str = "manifest.toml";
-/// Largest manifest that is read, in bytes.
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-
-/// The text of `manifest.toml`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestFile {
-    name: Option<String>,
-    licence: Option<String>,
-    max_side: Option<u32>,
-    defaults: Option<ModelDefaults>,
-    #[serde(default)]
-    files: BTreeMap<String, ArtifactDigest>,
-}
-
-/// Reads a model folder's manifest, digesting every file that enters the pixels.
+/// Reads the manifest of a model, a folder or a checkpoint in one file, digesting every file that enters the
+/// pixels.
 ///
-/// Errors: a part of the folder that is missing, malformed or unsupported, and a file whose SHA-256 is not
-/// the one that `manifest.toml` lists.
-pub fn read_manifest(folder: &Path) -> Result<ModelManifest> {
-    let source = ModelSource::open(folder)?;
-    let file = ManifestFile::read(folder)?;
-    let mut digests = Digests::new(folder, &file)?;
-    let components = digests.components(source.folder())?;
-    digests.check_listed()?;
-    let unet = source.config(Part::Unet)?;
-    UnetConfig::read(&unet)?;
+/// Errors: a part of the model that is missing, malformed or unsupported, and a file whose SHA-256 is not the
+/// one that the file beside the model lists.
+pub fn read_manifest(model: &Path) -> Result<ModelManifest> {
+    let source = ModelSource::open(model)?;
+    let sidecar = Sidecar::read(model)?;
+    let unet_file = source.config(Part::Unet)?;
+    let unet = UnetConfig::read(&unet_file)?;
     let vae = VaeConfig::read(&source.config(Part::Vae)?)?;
     let schedule = scheduler::read(&source.config(Part::Scheduler)?, source.family())?;
-    let defaults = match file.defaults {
-        Some(defaults) => defaults,
-        None => defaults(&unet, &vae, schedule.sampler)?,
+    let mut digests = Digests::new(model, &sidecar)?;
+    let components = digests.components(&source, &sidecar)?;
+    digests.check_listed()?;
+    let defaults = match sidecar.defaults() {
+        Some(defaults) => defaults.clone(),
+        None => defaults(&unet_file, &vae, schedule.sampler)?,
     };
     Ok(ModelManifest {
-        name: file.name.unwrap_or_else(|| folder_name(folder)),
+        name: sidecar.name().map_or_else(|| own_name(model), str::to_owned),
         family: source.family().as_str().to_owned(),
         components,
         noise_schedule: schedule.noise_schedule,
         defaults,
         size_multiple: vae.pixels_per_latent() as u32,
-        max_side: file.max_side.unwrap_or(limits::MAX_SIDE).min(limits::MAX_SIDE),
-        inpainting: false,
-        weights_bytes: source.folder().weights_bytes()?,
-        licence: file.licence,
+        max_side: sidecar.max_side().unwrap_or(limits::MAX_SIDE).min(limits::MAX_SIDE),
+        inpainting: unet.trunk.in_channels == 2 * vae.latent_channels + 1,
+        weights_bytes: weights_bytes(&source, model)?,
+        licence: sidecar.licence().map(str::to_owned),
     })
+}
+
+/// Bytes of all weights.
+fn weights_bytes(source: &ModelSource, model: &Path) -> Result<u64> {
+    match source {
+        ModelSource::Folder(folder) => folder.weights_bytes(),
+        ModelSource::Checkpoint(_) => {
+            let data = std::fs::metadata(model);
+            data.map(|data| data.len()).map_err(|source| Error::Io { path: model.to_owned(), source })
+        }
+    }
 }
 
 /// What a model without a manifest leaves open: its training size, and common settings.
@@ -93,46 +73,58 @@ fn defaults(unet: &ConfigFile, vae: &VaeConfig, sampler: Sampler) -> Result<Mode
     Ok(ModelDefaults { width: side, height: side, steps: 30, guidance: 7.5, sampler })
 }
 
-fn folder_name(folder: &Path) -> String {
-    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    absolute.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+/// The name of the folder, or of the file without its ending.
+fn own_name(model: &Path) -> String {
+    let absolute = std::path::absolute(model).unwrap_or_else(|_| model.to_owned());
+    let name = if model.is_file() { absolute.file_stem() } else { absolute.file_name() };
+    name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-impl ManifestFile {
-    fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE_NAME);
-        if !path.is_file() {
-            return Ok(Self::default());
-        }
-        let malformed = |reason: String| Error::Malformed { path: path.clone(), reason };
-        let bytes = read_bounded(&path, MAX_MANIFEST_BYTES)?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| malformed(error.to_string()))?;
-        toml::from_str(text).map_err(|error| malformed(error.to_string()))
-    }
-}
-
-/// Digests of a folder's files, held against those that the manifest lists.
+/// Digests of a model's files, held against those that its people list.
 struct Digests<'a> {
-    folder: &'a Path,
-    listed: &'a BTreeMap<String, ArtifactDigest>,
+    sidecar: &'a Sidecar,
+    /// What names of files are below.
+    folder: PathBuf,
     known: BTreeMap<String, ArtifactDigest>,
 }
 
 impl<'a> Digests<'a> {
-    fn new(folder: &'a Path, file: &'a ManifestFile) -> Result<Self> {
+    fn new(model: &Path, sidecar: &'a Sidecar) -> Result<Self> {
         let outside =
             |name: &&String| !Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if let Some(name) = file.files.keys().find(outside) {
+        if let Some(name) = sidecar.files().keys().find(outside) {
             let reason = format!("lists '{name}', which is not a path inside the folder");
-            return Err(Error::Malformed { path: folder.join(FILE_NAME), reason });
+            return Err(Error::Malformed { path: sidecar.path().to_owned(), reason });
         }
-        Ok(Self { folder, listed: &file.files, known: BTreeMap::new() })
+        let folder = if model.is_file() { model.parent().unwrap_or(Path::new("")) } else { model };
+        Ok(Self { sidecar, folder: folder.to_owned(), known: BTreeMap::new() })
     }
 
-    /// The digest of each component: over its files' names and digests.
-    fn components(&mut self, parts: &ModelFolder) -> Result<BTreeMap<String, ComponentDigest>> {
+    /// The digest of each component.
+    fn components(
+        &mut self,
+        source: &ModelSource,
+        sidecar: &Sidecar,
+    ) -> Result<BTreeMap<String, ComponentDigest>> {
+        match source {
+            ModelSource::Folder(folder) => self.folder_components(folder),
+            ModelSource::Checkpoint(checkpoint) => {
+                let mut components = BTreeMap::new();
+                let file = self.digest_at("checkpoint", checkpoint.path())?;
+                components.insert("checkpoint".to_owned(), checkpoint_digest(file, sidecar));
+                for part in source.family().tokenizers() {
+                    let digest = tokenizer_digest(checkpoint.padding(*part));
+                    components.insert(part.name().to_owned(), digest);
+                }
+                Ok(components)
+            }
+        }
+    }
+
+    /// Of a folder: over the names and digests of a component's files.
+    fn folder_components(&mut self, folder: &ModelFolder) -> Result<BTreeMap<String, ComponentDigest>> {
         let mut components = BTreeMap::new();
-        for (name, files) in parts.components()? {
+        for (name, files) in folder.components()? {
             let mut digests = BTreeMap::new();
             for file in files {
                 let digest = self.digest(&format!("{name}/{file}"))?;
@@ -145,16 +137,22 @@ impl<'a> Digests<'a> {
 
     /// The digest of one file by its path below the folder.
     fn digest(&mut self, name: &str) -> Result<ArtifactDigest> {
+        let path = self.folder.join(name);
+        self.digest_at(name, &path)
+    }
+
+    /// The digest of one file that is listed as `name`.
+    fn digest_at(&mut self, name: &str, path: &Path) -> Result<ArtifactDigest> {
         if let Some(digest) = self.known.get(name) {
             return Ok(*digest);
         }
-        let path = self.folder.join(name);
-        let digest = sha256_of_file(&path)?;
-        if let Some(listed) = self.listed.get(name).filter(|listed| **listed != digest) {
+        let digest = sha256_of_file(path)?;
+        if let Some(listed) = self.sidecar.files().get(name).filter(|listed| **listed != digest) {
+            let list = self.sidecar.path().file_name().unwrap_or_default().to_string_lossy();
             let reason = format!(
-                "has SHA-256 {digest}, but {FILE_NAME} lists {listed}: the file is damaged or was changed"
+                "has SHA-256 {digest}, but {list} lists {listed}: the file is damaged or was changed"
             );
-            return Err(Error::Malformed { path, reason });
+            return Err(Error::Malformed { path: path.to_owned(), reason });
         }
         self.known.insert(name.to_owned(), digest);
         Ok(digest)
@@ -162,9 +160,26 @@ impl<'a> Digests<'a> {
 
     /// Holds every listed file against its digest, used or not.
     fn check_listed(&mut self) -> Result<()> {
-        let listed = self.listed;
-        listed.keys().try_for_each(|name| self.digest(name).map(drop))
+        let sidecar = self.sidecar;
+        sidecar.files().keys().try_for_each(|name| self.digest(name).map(drop))
     }
+}
+
+/// The digest of a checkpoint in one file: over the file's, and over what is said of its configurations where
+/// that reaches the pixels. The scheduler's does through the recipe.
+fn checkpoint_digest(file: ArtifactDigest, sidecar: &Sidecar) -> ComponentDigest {
+    let told: BTreeMap<_, _> =
+        sidecar.config().iter().filter(|(part, _)| part.as_str() != Part::Scheduler.name()).collect();
+    if told.is_empty() {
+        return ComponentDigest::of_json(&json!({ "file": file }));
+    }
+    ComponentDigest::of_json(&json!({ "file": file, "config": told }))
+}
+
+/// The digest of the built-in tokenizer, of which models differ in what fills a window.
+fn tokenizer_digest(padding: &str) -> ComponentDigest {
+    let merges = ArtifactDigest::from_bytes(Sha256::digest(CLIP_MERGES).into());
+    ComponentDigest::of_json(&json!({ "merges.txt": merges, "padding": padding }))
 }
 
 /// SHA-256 of a file's bytes, read in pieces.

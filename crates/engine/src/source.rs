@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::Result;
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::ConfigFile;
 use crate::folder::ModelFolder;
 use crate::weights::WeightsFile;
@@ -79,49 +80,69 @@ impl Family {
 pub(crate) enum TokenizerSource {
     /// A folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
     Folder(PathBuf),
+    /// CLIP's own vocabulary, which is built in, with the token that fills a window.
+    BuiltIn { padding: &'static str },
 }
 
 /// A model whose parts have been found, and nothing loaded.
-pub(crate) struct ModelSource {
-    folder: ModelFolder,
+pub(crate) enum ModelSource {
+    /// A folder in the layout of diffusers.
+    Folder(ModelFolder),
+    /// One file with the names of the program that trained it.
+    Checkpoint(Box<Checkpoint>),
 }
 
 impl ModelSource {
-    /// Finds the parts of a model.
+    /// Finds the parts of a model, a folder or a file.
     ///
-    /// Errors: a missing part, weights that are pickles, a pipeline or a class that is not computed here.
+    /// Errors: a missing part, weights that are pickles, a pipeline or a class that is not computed here, a
+    /// file that is no checkpoint.
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self { folder: ModelFolder::open(path)? })
+        if path.is_file() {
+            checkpoint::check_name(path)?;
+            return Ok(Self::Checkpoint(Box::new(Checkpoint::open(path)?)));
+        }
+        Ok(Self::Folder(ModelFolder::open(path)?))
     }
 
     /// The architecture.
     pub fn family(&self) -> Family {
-        self.folder.family()
+        match self {
+            Self::Folder(folder) => folder.family(),
+            Self::Checkpoint(checkpoint) => checkpoint.family(),
+        }
     }
 
     /// A part's configuration, with the keys of diffusers. Tokenizers have none.
     pub fn config(&self, part: Part) -> Result<ConfigFile> {
-        self.folder.config(part)
+        match self {
+            Self::Folder(folder) => folder.config(part),
+            Self::Checkpoint(checkpoint) => checkpoint.config(part),
+        }
     }
 
     /// A part's weights, under the names of diffusers. Tokenizers and schedulers have none.
     pub fn weights(&self, part: Part) -> Result<WeightsFile> {
-        WeightsFile::open(&self.folder.weights(part))
+        match self {
+            Self::Folder(folder) => WeightsFile::open(&folder.weights(part)),
+            Self::Checkpoint(checkpoint) => checkpoint.weights(part),
+        }
     }
 
     /// What one of [`Family::tokenizers`] is read from.
     pub fn tokenizer(&self, part: Part) -> TokenizerSource {
-        TokenizerSource::Folder(self.folder.part(part))
+        match self {
+            Self::Folder(folder) => TokenizerSource::Folder(folder.part(part)),
+            Self::Checkpoint(checkpoint) => TokenizerSource::BuiltIn { padding: checkpoint.padding(part) },
+        }
     }
 
-    /// Whether the model was trained with zeros in place of an empty negative prompt's embedding, as
-    /// `force_zeros_for_empty_prompt` of Stable Diffusion XL says.
+    /// Whether an empty negative prompt is shown to the UNet as zeros: `force_zeros_for_empty_prompt` of
+    /// Stable Diffusion XL, which every published checkpoint of it was made with.
     pub fn zeros_for_empty_prompt(&self) -> Result<bool> {
-        self.folder.zeros_for_empty_prompt()
-    }
-
-    /// The folder, where the model is one.
-    pub fn folder(&self) -> &ModelFolder {
-        &self.folder
+        match self {
+            Self::Folder(folder) => folder.zeros_for_empty_prompt(),
+            Self::Checkpoint(checkpoint) => Ok(checkpoint.family() == Family::StableDiffusionXl),
+        }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::config::clip::ClipConfig;
 use crate::config::read_bounded;
 use crate::source::TokenizerSource;
+use crate::vocabulary::{CLIP_MERGES, CLIP_WINDOW, clip_vocabulary};
 use crate::{Error, Result};
 
 /// Largest tokenizer file that is read, in bytes.
@@ -53,16 +54,25 @@ pub(crate) struct PromptTokenizer {
 }
 
 impl PromptTokenizer {
-    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt` where that is absent, and holds every id
-    /// against the text encoder's vocabulary.
+    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt` where that is absent, or takes what is built
+    /// in, and holds every id against the text encoder's vocabulary.
     pub fn load(source: &TokenizerSource, clip: &ClipConfig) -> Result<Self> {
-        let TokenizerSource::Folder(folder) = source;
-        let options = Options::read(folder)?;
-        let single = folder.join("tokenizer.json");
-        let definition = if single.is_file() {
-            read_bounded(&single, MAX_TOKENIZER_BYTES)?
-        } else {
-            definition(folder, &options)?
+        let (folder, options, definition) = match source {
+            TokenizerSource::Folder(folder) => {
+                let options = Options::read(folder)?;
+                let single = folder.join("tokenizer.json");
+                let definition = if single.is_file() {
+                    read_bounded(&single, MAX_TOKENIZER_BYTES)?
+                } else {
+                    definition(folder, &options)?
+                };
+                (folder.as_path(), options, definition)
+            }
+            TokenizerSource::BuiltIn { padding } => {
+                let options = Options { pad: (*padding).to_owned(), window: Some(CLIP_WINDOW) };
+                let definition = assemble(clip_vocabulary([BEGIN, END]), CLIP_MERGES, &options);
+                (Path::new("the built-in vocabulary"), options, definition)
+            }
         };
         let fault = |reason: String| Error::Malformed { path: folder.to_owned(), reason };
         let mut inner = tokenizers::Tokenizer::from_bytes(definition)
@@ -200,6 +210,11 @@ fn definition(folder: &Path, options: &Options) -> Result<Vec<u8>> {
     let merges_path = folder.join("merges.txt");
     let merges = String::from_utf8(read_bounded(&merges_path, MAX_TOKENIZER_BYTES)?)
         .map_err(|error| Error::Malformed { path: merges_path, reason: error.to_string() })?;
+    Ok(assemble(vocab, &merges, options))
+}
+
+/// The one-file form of a vocabulary and its merges, one a line.
+fn assemble(vocab: Map<String, Value>, merges: &str, options: &Options) -> Vec<u8> {
     let merges: Vec<&str> =
         merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
     let mut special = vec![BEGIN, END];
@@ -225,7 +240,7 @@ fn definition(folder: &Path, options: &Options) -> Result<Vec<u8>> {
             "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges,
         },
     });
-    Ok(whole.to_string().into_bytes())
+    whole.to_string().into_bytes()
 }
 
 fn added_token(token: &str, id: &Value) -> Value {

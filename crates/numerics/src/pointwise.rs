@@ -2,8 +2,8 @@
 
 use crate::check;
 use crate::elementwise::{
-    Add, CHUNK, Gelu, GeluTanh, Map, MapInPlace, MapSlice, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu,
-    TimesGelu, Zip, ZipSlice, bilinear, map, zip, zip_in_place,
+    Add, CHUNK, Gelu, GeluTanh, Map, MapInPlace, MapSlice, Multiply, Plus, QuickGelu, Relu, Scaled, Sigmoid,
+    Silu, TanhClamp, TimesGelu, Zip, ZipSlice, bilinear, map, zip, zip_in_place,
 };
 use crate::error::Result;
 use crate::gemm::Out;
@@ -61,6 +61,22 @@ pub fn gelu_tanh(x: &[f32], out: &mut [f32]) -> Result<()> {
 /// Where the lengths differ.
 pub fn quick_gelu(x: &[f32], out: &mut [f32]) -> Result<()> {
     checked_map(QuickGelu, x, out)
+}
+
+/// 0 where `0 > x`, else `x`; a NaN passes.
+///
+/// # Errors
+/// Where the lengths differ.
+pub fn relu(x: &[f32], out: &mut [f32]) -> Result<()> {
+    checked_map(Relu, x, out)
+}
+
+/// `tanh(x / limit) * limit`: x, bent towards `-limit` and `limit`.
+///
+/// # Errors
+/// Where the lengths differ.
+pub fn tanh_clamp(x: &[f32], limit: f32, out: &mut [f32]) -> Result<()> {
+    checked_map(TanhClamp(limit), x, out)
 }
 
 /// `out` `[rows, width]` = first half of each row of `x` `[rows, 2 * width]` times the GELU (by the

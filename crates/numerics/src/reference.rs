@@ -196,6 +196,18 @@ pub fn quick_gelu(x: f32) -> f32 {
     x / (1.0 + math::exp(-1.702 * x))
 }
 
+/// 0 where `0 > x`, else `x`
+#[must_use]
+pub fn relu(x: f32) -> f32 {
+    if 0.0 > x { 0.0 } else { x }
+}
+
+/// `tanh(x / limit) * limit`
+#[must_use]
+pub fn tanh_clamp(x: f32, limit: f32) -> f32 {
+    math::tanh(x / limit) * limit
+}
+
 /// Where a row or column of a resized picture lies between two of its source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Between {

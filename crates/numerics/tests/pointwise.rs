@@ -10,12 +10,14 @@ use support::{Values, assert_same, everywhere, numbers, values};
 type Function = fn(&[f32], &mut [f32]) -> Result<(), NumericsError>;
 type Definition = fn(f32) -> f32;
 
-const FUNCTIONS: [(&str, Function, Definition); 5] = [
+const FUNCTIONS: [(&str, Function, Definition); 7] = [
     ("silu", pointwise::silu, reference::silu),
     ("sigmoid", pointwise::sigmoid, math::sigmoid),
     ("gelu", pointwise::gelu, reference::gelu),
     ("gelu_tanh", pointwise::gelu_tanh, reference::gelu_tanh),
     ("quick_gelu", pointwise::quick_gelu, reference::quick_gelu),
+    ("relu", pointwise::relu, reference::relu),
+    ("tanh_clamp", |x, out| pointwise::tanh_clamp(x, 3.0, out), |x| reference::tanh_clamp(x, 3.0)),
 ];
 
 /// About a hundred thousand f32 of all magnitudes and both signs, with NaN and infinities.

@@ -102,6 +102,8 @@ fn functions_follow_the_specification() {
     check("gelu", x.len(), |out| pointwise::gelu(&x, out));
     check("gelu_tanh", x.len(), |out| pointwise::gelu_tanh(&x, out));
     check("quick_gelu", x.len(), |out| pointwise::quick_gelu(&x, out));
+    check("relu", x.len(), |out| pointwise::relu(&x, out));
+    check("tanh_clamp", x.len(), |out| pointwise::tanh_clamp(&x, 3.0, out));
     let halves = [numbers(26, 90), numbers(27, 90)].concat();
     check("geglu", 90, |out| pointwise::geglu(&halves, 1, 90, out));
 }

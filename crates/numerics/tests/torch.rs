@@ -123,11 +123,13 @@ fn softmax_agrees_with_pytorch() {
 #[test]
 fn activations_agree_with_pytorch() {
     type Function = fn(&[f32], &mut [f32]) -> Result<(), NumericsError>;
-    let functions: [(&str, Function); 4] = [
+    let functions: [(&str, Function); 6] = [
         ("silu", pointwise::silu),
         ("gelu", pointwise::gelu),
         ("gelu_tanh", pointwise::gelu_tanh),
         ("quick_gelu", pointwise::quick_gelu),
+        ("relu", pointwise::relu),
+        ("tanh_clamp", |x, out| pointwise::tanh_clamp(x, 3.0, out)),
     ];
     for (name, function) in functions {
         for_each(name, 1, |case| {

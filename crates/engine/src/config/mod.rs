@@ -6,6 +6,7 @@
 pub(crate) mod clip;
 pub(crate) mod controlnet;
 pub(crate) mod scheduler;
+pub(crate) mod taesd;
 pub(crate) mod unet;
 pub(crate) mod vae;
 
@@ -67,6 +68,16 @@ impl ConfigFile {
             reason: format!("not a JSON object: {error}"),
         })?;
         Ok(Self { path: path.to_owned(), values })
+    }
+
+    /// Values that stand in no configuration of their own: `path` is the file that they were found in.
+    pub fn of(path: &Path, values: Map<String, Value>) -> Self {
+        Self { path: path.to_owned(), values }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// An error about one key of this file.

@@ -1,5 +1,5 @@
 //! ControlNets that are broken, mean harm or belong to another model; what they add is in
-//! `network_parity_tests`.
+//! `network_tests`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

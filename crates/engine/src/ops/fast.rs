@@ -5,6 +5,8 @@
 
 use candle_core::{D, DType, Device, Module, Tensor};
 
+use seedfarm_numerics::Padding;
+
 use super::Attention;
 use crate::Result;
 
@@ -30,12 +32,21 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
 pub(super) fn conv2d(
     x: &Tensor,
     weight: &Tensor,
-    bias: &Tensor,
-    padding: usize,
+    bias: Option<&Tensor>,
+    padding: Padding,
     stride: usize,
 ) -> Result<Tensor> {
-    let bias = bias.reshape((1, (), 1, 1))?;
-    Ok(x.conv2d(weight, padding, stride, 1, 1)?.broadcast_add(&bias)?)
+    let Padding { top, bottom, left, right } = padding;
+    let product = if padding == Padding::all(top) {
+        x.conv2d(weight, top, stride, 1, 1)?
+    } else {
+        let padded = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
+        padded.conv2d(weight, 0, stride, 1, 1)?
+    };
+    Ok(match bias {
+        Some(bias) => product.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
+        None => product,
+    })
 }
 
 pub(super) fn group_norm(

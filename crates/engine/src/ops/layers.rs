@@ -46,15 +46,26 @@ impl Linear {
     }
 }
 
-/// A square convolution that keeps the size, or halves it with a stride of 2.
+/// Sizes of a square convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConvConfig {
+    pub inputs: usize,
+    pub outputs: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: Padding,
+    pub has_bias: bool,
+}
+
+/// A square convolution.
 pub(crate) enum Conv2d {
     Strict(PackedConv2d),
-    Fast { weight: Tensor, bias: Tensor, padding: usize, stride: usize },
+    Fast { weight: Tensor, bias: Option<Tensor>, padding: Padding, stride: usize },
 }
 
 impl Conv2d {
-    /// Loads `weight` `[outputs, inputs, kernel, kernel]` and `bias` `[outputs]`. The padding is half the
-    /// kernel on every side.
+    /// Loads a convolution with a bias that keeps the size, or halves it with a stride of 2: the padding is
+    /// half the kernel on every side.
     pub fn load(
         weights: &Weights<'_>,
         inputs: usize,
@@ -62,32 +73,41 @@ impl Conv2d {
         kernel: usize,
         stride: usize,
     ) -> Result<Self> {
-        let padding = kernel / 2;
+        let padding = Padding::all(kernel / 2);
+        Self::load_as(weights, ConvConfig { inputs, outputs, kernel, stride, padding, has_bias: true })
+    }
+
+    /// Loads `weight` `[outputs, inputs, kernel, kernel]` and, where it has one, `bias` `[outputs]`.
+    pub fn load_as(weights: &Weights<'_>, config: ConvConfig) -> Result<Self> {
+        let ConvConfig { inputs, outputs, kernel, stride, padding, has_bias } = config;
         let dims = [outputs, inputs, kernel, kernel];
         let weight = weights.values("weight", &dims)?;
-        let bias = weights.values("bias", &[outputs])?;
+        let bias = has_bias.then(|| weights.values("bias", &[outputs])).transpose()?;
         let device = weights.ops().device();
         let shape =
             ConvShape { out_channels: outputs, in_channels: inputs, kernel_h: kernel, kernel_w: kernel };
         Ok(match weights.ops().numerics() {
             Numerics::Strict => Self::Strict(
-                PackedConv2d::new(&weight, shape, Some(&bias), stride, Padding::all(padding))
+                PackedConv2d::new(&weight, shape, bias.as_deref(), stride, padding)
                     .map_err(candle_core::Error::wrap)?,
             ),
             Numerics::Fast => Self::Fast {
                 weight: Tensor::from_vec(weight, &dims, device)?,
-                bias: Tensor::from_vec(bias, outputs, device)?,
+                bias: bias.map(|bias| Tensor::from_vec(bias, outputs, device)).transpose()?,
                 padding,
                 stride,
             },
         })
     }
 
-    /// `[batch, inputs, h, w]` to `[batch, outputs, h / stride, w / stride]`, rounded up.
+    /// `[batch, inputs, h, w]` to `[batch, outputs, h', w']`, the padded size less the kernel, divided by the
+    /// stride and rounded up.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Strict(packed) => strict::conv2d(x, packed),
-            Self::Fast { weight, bias, padding, stride } => fast::conv2d(x, weight, bias, *padding, *stride),
+            Self::Fast { weight, bias, padding, stride } => {
+                fast::conv2d(x, weight, bias.as_ref(), *padding, *stride)
+            }
         }
     }
 }

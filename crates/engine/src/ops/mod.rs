@@ -15,7 +15,7 @@ use seedfarm_core::Numerics;
 
 use crate::Result;
 
-pub(crate) use self::layers::{Conv2d, GroupNorm, LayerNorm, Linear};
+pub(crate) use self::layers::{Conv2d, ConvConfig, GroupNorm, LayerNorm, Linear};
 
 /// How queries meet keys.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,22 @@ impl Ops {
         match self.numerics {
             Numerics::Strict => strict::quick_gelu(x),
             Numerics::Fast => fast::quick_gelu(x),
+        }
+    }
+
+    /// 0 where `x` is less, else `x`.
+    pub fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::relu(x),
+            Numerics::Fast => Ok(x.relu()?),
+        }
+    }
+
+    /// `tanh(x / limit) * limit`.
+    pub fn tanh_clamp(&self, x: &Tensor, limit: f32) -> Result<Tensor> {
+        match self.numerics {
+            Numerics::Strict => strict::tanh_clamp(x, limit),
+            Numerics::Fast => Ok(((x / f64::from(limit))?.tanh()? * f64::from(limit))?),
         }
     }
 

@@ -182,6 +182,14 @@ pub(super) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     map("quick_gelu", x, x.shape(), pointwise::quick_gelu)
 }
 
+pub(super) fn relu(x: &Tensor) -> Result<Tensor> {
+    map("relu", x, x.shape(), pointwise::relu)
+}
+
+pub(super) fn tanh_clamp(x: &Tensor, limit: f32) -> Result<Tensor> {
+    map("tanh_clamp", x, x.shape(), |x, out| pointwise::tanh_clamp(x, limit, out))
+}
+
 pub(super) fn geglu(x: &Tensor) -> Result<Tensor> {
     let (rows, width) = rows(x)?;
     let half = width / 2;

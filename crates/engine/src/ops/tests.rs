@@ -64,6 +64,8 @@ fn functions_and_sums_take_any_layout() {
     check("silu", &x, |x| ops.silu(x));
     check("gelu", &x, |x| ops.gelu(x));
     check("quick_gelu", &x, |x| ops.quick_gelu(x));
+    check("relu", &x, |x| ops.relu(x));
+    check("tanh_clamp", &x, |x| ops.tanh_clamp(x, 3.0));
     check("geglu", &x, |x| ops.geglu(x));
     check("upsample2x", &x, |x| ops.upsample2x(x));
     check("add, left", &x, |x| ops.add(x, &other));

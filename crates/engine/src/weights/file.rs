@@ -48,6 +48,20 @@ impl SafetensorsFile {
         Ok(Self { path: path.to_owned(), file, data_start, entries })
     }
 
+    /// A file that has a header alone, of tensors by name and shape.
+    #[cfg(test)]
+    pub fn of_shapes(tensors: impl IntoIterator<Item = (String, Vec<usize>)>) -> Self {
+        let mut at = 0;
+        let mut entry = |(key, shape): (String, Vec<usize>)| {
+            let start = at;
+            at += 2 * shape.iter().product::<usize>() as u64;
+            (key, Entry { dtype: "F16".to_owned(), shape, start, end: at })
+        };
+        let entries = tensors.into_iter().map(&mut entry).collect();
+        let file = tempfile::tempfile().expect("a temporary file");
+        Self { path: PathBuf::from("checkpoint.safetensors"), file, data_start: 0, entries }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -25,6 +25,9 @@ use crate::{Error, Result};
 /// How the name of an index of several files ends.
 const INDEX_SUFFIX: &str = ".json";
 
+/// Why a tensor is refused that no layer asks for.
+pub(crate) const UNKNOWN: &str = "belongs to no layer that the configuration describes";
+
 /// Where the numbers of one tensor lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
@@ -93,6 +96,23 @@ impl WeightsFile {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// The same with each tensor named on its own.
+    ///
+    /// Errors: the first tensor that `name` gives nothing for.
+    pub fn view_of(
+        file: SafetensorsFile,
+        name: impl Fn(&SafetensorsFile, &str) -> Option<(String, Stored)>,
+    ) -> Result<Self> {
+        let mut tensors = BTreeMap::new();
+        for key in file.keys() {
+            let (name, stored) = name(&file, key).ok_or_else(|| file.fault(key, UNKNOWN))?;
+            if tensors.insert(name, stored).is_some() {
+                return Err(file.fault(key, "is there twice, under two spellings of its name"));
+            }
+        }
+        Ok(Self::view(file, tensors))
+    }
+
     /// The whole file as the root of a tree of names, whose tensors are made for `ops`.
     pub fn root<'a>(&'a self, ops: &'a Ops) -> Weights<'a> {
         Weights { file: self, ops, prefix: String::new() }
@@ -117,9 +137,7 @@ impl WeightsFile {
             .keys()
             .find(|key| !read.contains(*key) && !unused.iter().any(|prefix| key.starts_with(prefix)));
         match extra {
-            Some(key) => {
-                Err(self.fault(key, "belongs to no layer that the configuration describes".to_owned()))
-            }
+            Some(key) => Err(self.fault(key, UNKNOWN.to_owned())),
             None => self.patches.expect_all_merged(),
         }
     }
@@ -195,6 +213,12 @@ impl Stored {
     /// The shape that is asked for.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// Where the numbers lie: the tensor's name in its file, and their bytes after the header.
+    #[cfg(test)]
+    pub fn origin(&self) -> (&str, (u64, u64)) {
+        (&self.key, self.range)
     }
 }
 

@@ -51,10 +51,17 @@ fn psnr_db(ours: &[u8], theirs: &Tensor) -> f64 {
     10.0 * (255.0 * 255.0 / (squares / ours.len() as f64)).log10()
 }
 
-/// The cases of a model; those of Stable Diffusion XL stand in a file of their own.
+/// The files of a model's cases and of their results.
+fn files(name: &str) -> (&str, String) {
+    match name {
+        "tiny-sdxl" => ("sdxl.json", format!("{name}.safetensors")),
+        "tiny-distilled" => ("networks.json", "networks.safetensors".to_owned()),
+        _ => ("cases.json", format!("{name}.safetensors")),
+    }
+}
+
 fn cases(name: &str) -> Vec<Value> {
-    let file = if name == "tiny-sdxl" { "sdxl.json" } else { "cases.json" };
-    let path = repository().join("tests/parity/golden").join(file);
+    let path = repository().join("tests/parity/golden").join(files(name).0);
     let mut values: Value = serde_json::from_slice(&std::fs::read(path).expect("the cases are there"))
         .expect("the cases are JSON");
     let cases = if values.is_array() { values.take() } else { values["cases"].take() };
@@ -65,11 +72,9 @@ fn cases(name: &str) -> Vec<Value> {
 fn agrees_with_diffusers(name: &str) {
     let parity = repository().join("tests/parity");
     let folder = if name == "emoji-starter" { emoji_starter() } else { parity.join("models").join(name) };
-    let golden: HashMap<String, Tensor> = candle_core::safetensors::load(
-        parity.join("golden").join(format!("{name}.safetensors")),
-        &Device::Cpu,
-    )
-    .expect("the references are there");
+    let golden: HashMap<String, Tensor> =
+        candle_core::safetensors::load(parity.join("golden").join(files(name).1), &Device::Cpu)
+            .expect("the references are there");
     for numerics in Numerics::ALL {
         let model = Model::load(&folder, &DeviceSpec::Cpu, numerics, 0).expect("the model loads");
         for case in &cases(name) {
@@ -105,4 +110,9 @@ fn velocity_prediction_linear_projections_and_a_list_of_heads_agree_with_diffuse
 #[test]
 fn two_text_encoders_a_pooled_text_and_sizes_agree_with_diffusers() {
     agrees_with_diffusers("tiny-sdxl");
+}
+
+#[test]
+fn a_network_that_takes_the_guidance_scale_agrees_with_diffusers() {
+    agrees_with_diffusers("tiny-distilled");
 }

@@ -64,6 +64,30 @@ impl Map for QuickGelu {
     }
 }
 
+/// 0 where `0 > x`, else x
+#[derive(Clone, Copy)]
+pub(crate) struct Relu;
+
+impl Map for Relu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        let zero = s.splat(0.0);
+        s.if_gt(zero, x, zero, x)
+    }
+}
+
+/// `tanh(x / limit) * limit`
+#[derive(Clone, Copy)]
+pub(crate) struct TanhClamp(pub(crate) f32);
+
+impl Map for TanhClamp {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        let limit = s.splat(self.0);
+        s.mul(tanh_v(s, s.div(x, limit)), limit)
+    }
+}
+
 /// `x * factor`
 #[derive(Clone, Copy)]
 pub(crate) struct Scaled(pub(crate) f32);

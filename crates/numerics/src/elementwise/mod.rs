@@ -6,7 +6,7 @@ mod reduce;
 
 pub(crate) use bilinear::bilinear;
 pub(crate) use functions::{
-    Add, Affine, Gelu, GeluTanh, Multiply, Plus, QuickGelu, Scaled, Sigmoid, Silu, TimesGelu,
+    Add, Affine, Gelu, GeluTanh, Multiply, Plus, QuickGelu, Relu, Scaled, Sigmoid, Silu, TanhClamp, TimesGelu,
 };
 pub(crate) use reduce::{Squares, Sum, largest, reduce};
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from strict import (
     D, F, attention, bilinear, conv, dot, erf, exp, geglu, gelu, gelu_tanh, group_norm, layer_norm, linear,
-    quarter_wave, quick_gelu, sigmoid, silu, softmax, tanh,
+    quarter_wave, quick_gelu, relu, sigmoid, silu, softmax, tanh, tanh_clamp,
 )
 
 
@@ -58,6 +58,8 @@ show("silu", silu(x))
 show("gelu", gelu(x))
 show("gelu_tanh", gelu_tanh(x))
 show("quick_gelu", quick_gelu(x))
+show("relu", relu(x))
+show("tanh_clamp", tanh_clamp(x, 3))
 show("geglu", geglu(np.concatenate([numbers(26, 90), numbers(27, 90)])))
 angles = np.concatenate([numbers(28, 200) * F(s) for s in (0.01, 1, 300, 1e20, 1e37)])
 show("sin", np.array([quarter_wave(a, 0) for a in angles]))

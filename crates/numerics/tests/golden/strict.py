@@ -115,6 +115,14 @@ def quick_gelu(x):
     return x / (F(1) + exp(F(-1.702) * x))
 
 
+def relu(x):
+    return np.where(F(0) > x, F(0), x)
+
+
+def tanh_clamp(x, limit):
+    return tanh(x / F(limit)) * F(limit)
+
+
 def geglu(x):
     a, b = np.split(x, 2, axis=-1)
     return a * gelu(b)

@@ -75,6 +75,9 @@ emit("gelu", [120], x, F.gelu(x))
 emit("gelu_tanh", [120], x, F.gelu(x, approximate="tanh"))
 emit("quick_gelu", [120], x, x * torch.sigmoid(1.702 * x))
 
+emit("relu", [120], x, F.relu(x))
+emit("tanh_clamp", [120], x, torch.tanh(x / 3) * 3)
+
 # rows, width: x, result
 x = draw(5, 24) * 2
 value, gate = x.chunk(2, dim=-1)

@@ -89,6 +89,9 @@ proptest! {
         call.check(out_len, |out| pointwise::gelu(&a, out), map(&a, reference::gelu));
         call.check(out_len, |out| pointwise::gelu_tanh(&a, out), map(&a, reference::gelu_tanh));
         call.check(out_len, |out| pointwise::quick_gelu(&a, out), map(&a, reference::quick_gelu));
+        call.check(out_len, |out| pointwise::relu(&a, out), map(&a, reference::relu));
+        let bent = map(&a, |x| reference::tanh_clamp(x, factor));
+        call.check(out_len, |out| pointwise::tanh_clamp(&a, factor, out), bent);
         call.check(out_len, |out| pointwise::scale(&a, factor, out), map(&a, |x| x * factor));
         let b = numbers(2, skews[1].of(len), Values::Wild);
         call.fault(b.len() != len, Fault::Length);
