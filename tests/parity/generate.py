@@ -163,9 +163,9 @@ def main():
     write = lambda name, value: (GOLDEN / name).write_text(json.dumps(value, indent=1) + "\n")
     write("cases.json", specs)
     write("tokens.json", dict(prompts=PROMPTS, ids={m: [t[p] for p in PROMPTS] for m, t in tokens.items()}))
-    controlnet.main(MODELS, GOLDEN, case, run, *sdxl.main(MODELS, GOLDEN, case, run))
     autoencoders.main()
     single_file.main()
+    controlnet.main(MODELS, GOLDEN, case, run, *sdxl.main(MODELS, GOLDEN, case, run))
     prompts.main()
     lora.main()
 

@@ -284,6 +284,40 @@ fn configurations_beyond_what_is_computed_are_refused_by_key() {
 }
 
 #[test]
+fn parts_of_stable_diffusion_xl_that_do_not_fit_are_refused_by_key() {
+    const UNET_CONFIG: &str = "unet/config.json";
+    const POOLED: &str = "projection_class_embeddings_input_dim";
+    let cases: [(&str, &str, Value, [&str; 2]); 9] = [
+        (UNET_CONFIG, POOLED, json!(47), [POOLED, "second text encoder gives 10"]),
+        (UNET_CONFIG, POOLED, json!(36), [POOLED, "leaves nothing"]),
+        (UNET_CONFIG, POOLED, json!(null), [POOLED, "is missing"]),
+        (
+            UNET_CONFIG,
+            "addition_time_embed_dim",
+            json!(1_u64 << 40),
+            ["addition_time_embed_dim", "1099511627776"],
+        ),
+        (UNET_CONFIG, "cross_attention_dim", json!(12), ["cross_attention_dim", "give 28"]),
+        (UNET_CONFIG, "addition_embed_type", json!(null), ["add_embedding.linear_1", "belongs to no layer"]),
+        ("text_encoder_2/config.json", "projection_dim", json!(11), [POOLED, "gives 11"]),
+        ("text_encoder_2/config.json", "eos_token_id", json!(-2), ["eos_token_id", "-2"]),
+        ("text_encoder_2/config.json", "num_hidden_layers", json!(3), ["layers.3", "belongs to no layer"]),
+    ];
+    for (file, key, value, parts) in cases {
+        let model = Broken::copy_of(&tiny("tiny-sdxl"));
+        model.edit(file, |config| config[key] = value);
+        model.refuses(&parts);
+    }
+    let model = Broken::new();
+    model.edit(UNET_CONFIG, |config| {
+        config["addition_embed_type"] = json!("text_time");
+        config["addition_time_embed_dim"] = json!(8);
+        config[POOLED] = json!(80);
+    });
+    model.refuses(&[UNET_CONFIG, "addition_embed_type", "one text encoder"]);
+}
+
+#[test]
 fn a_configuration_that_asks_for_terabytes_allocates_nothing() {
     let model = Broken::new();
     model.edit("text_encoder/config.json", |config| {
