@@ -94,21 +94,29 @@ impl TimeEmbedding {
     pub fn forward(&self, timesteps: &[f64], added: Option<&Added>, batch: usize) -> Result<Tensor> {
         let rows = check_rows(timesteps.len(), added, batch)?;
         self.check_conditions(added)?;
-        let row = |index: usize| self.embed(timesteps[index % timesteps.len()], added, index);
-        let embedded = (0..rows).map(row).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&embedded, 0)?)
+        let (guidance, more) = match added {
+            Some(Added { guidance, embedding }) => (guidance.as_deref(), embedding.as_deref()),
+            None => (None, None),
+        };
+        let different = if guidance.is_some() { rows } else { timesteps.len() };
+        let embed = |index: usize| {
+            self.embed(timesteps[index % timesteps.len()], guidance.map(|guidance| &guidance[index]))
+        };
+        let mut embedded = (0..different).map(embed).collect::<Result<Vec<_>>>()?;
+        if let Some(more) = more {
+            let join = |(index, more): (usize, &Tensor)| self.ops.add(&embedded[index % different], more);
+            embedded = more.iter().enumerate().map(join).collect::<Result<_>>()?;
+        }
+        self.ops.silu(&Tensor::cat(&embedded, 0)?)
     }
 
-    fn embed(&self, timestep: f64, added: Option<&Added>, index: usize) -> Result<Tensor> {
+    /// The embedding of one timestep, `[1, 1, 4 * width]`.
+    fn embed(&self, timestep: f64, guidance: Option<&Tensor>) -> Result<Tensor> {
         let mut row = self.row(self.sinusoids(timestep, self.width))?;
-        if let Some(guidance) = added.and_then(|added| added.guidance.as_ref()) {
-            row = self.ops.add(&row, &guidance[index])?;
+        if let Some(guidance) = guidance {
+            row = self.ops.add_into(row, guidance)?;
         }
-        let mut embedding = self.linears.forward(&self.ops, &row)?;
-        if let Some(more) = added.and_then(|added| added.embedding.as_ref()) {
-            embedding = self.ops.add_into(embedding, &more[index])?;
-        }
-        self.ops.silu(&embedding)
+        self.linears.forward(&self.ops, &row)
     }
 
     fn check_conditions(&self, added: Option<&Added>) -> Result<()> {
