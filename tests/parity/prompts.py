@@ -6,7 +6,7 @@ Writes `adapters/embedding-*.safetensors`, the learned words; `golden/prompts.js
 Plain prompts with learned words are diffusers' (`load_textual_inversion`, `encode_prompt`). Weighted ones are
 computed here with transformers' CLIP, in the steps that the AUTOMATIC1111 web interface takes. How that program
 reads brackets is a table, `golden/prompt_parses.json`, which was written by the program's own
-`parse_prompt_attention` (version 1.10) and which this script only reads.
+`parse_prompt_attention` (commit 28bd8e1) and which this script only reads.
 """
 
 import json

@@ -9,9 +9,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::DeviceSpec;
+use crate::config::unet::UnetConfig;
 use crate::model::Networks;
 use crate::ops::Ops;
-use crate::source::ModelSource;
+use crate::source::{ModelSource, Part};
 
 const CONV: &str = "lora_unet_down_blocks_0_resnets_0_conv1";
 const QUERY: &str = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q";
@@ -270,4 +271,46 @@ fn a_file_is_told_by_its_tensors() {
     assert_eq!(both, (embedding("x"), Some(AdapterFamily::Sdxl)));
     let other = kind("x.safetensors", &[("a", &[1, 768], 0.1), ("b", &[1, 1280], 0.1)]);
     assert_eq!(other, (AdapterFileKind::Other, None));
+}
+
+#[test]
+fn loras_change_the_layers_of_a_checkpoint_in_one_file() {
+    let source = ModelSource::open(&parity().join("models/single-sdxl.safetensors")).unwrap();
+    let unet = UnetConfig::read(&source.config(Part::Unet).unwrap()).unwrap();
+    let parts = [
+        (Part::Unet, "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"),
+        (Part::TextEncoder, "text_model.encoder.layers.0.self_attn.k_proj"),
+        (Part::TextEncoder2, "text_model.encoder.layers.0.self_attn.v_proj"),
+    ];
+    let [in_unet, in_first, in_second] = [
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q",
+        "lora_te1_text_model_encoder_layers_0_self_attn_k_proj",
+        "lora_te2_text_model_encoder_layers_0_self_attn_v_proj",
+    ]
+    .map(names);
+    let shape = |(part, layer): (Part, &str)| {
+        source.weights(part).unwrap().shape(&format!("{layer}.weight")).unwrap().to_vec()
+    };
+    let [unet_shape, first, second] = parts.map(shape);
+    let sides = |shape: &[usize]| ([2, shape[1]], [shape[0], 2]);
+    let ((a, b), (c, d), (e, f)) = (sides(&unet_shape), sides(&first), sides(&second));
+    let tensors = [pair(&in_unet, &a, &b), pair(&in_first, &c, &d), pair(&in_second, &e, &f)].concat();
+    let made = Made::new(&tensors);
+    let widths = [first[1], second[1]];
+    let model = ModelShape { unet: &unet, text_widths: &widths };
+    let mut open = with_lora(&made.path, 0.5).open(&model).unwrap();
+    let patches = [open.unet, open.texts.remove(0), open.texts.remove(0)];
+    for ((part, layer), (patches, shape)) in
+        parts.into_iter().zip(patches.into_iter().zip([unet_shape, first, second]))
+    {
+        let name = format!("{layer}.weight");
+        let ops = Ops::new(Numerics::Strict, Device::Cpu);
+        let plain = source.weights(part).unwrap().values(&name, &shape).unwrap();
+        let weights = source.weights(part).unwrap().with_patches(patches);
+        let merged = weights.root(&ops).values(&name, &shape).unwrap();
+        // A half of 0.1 * 0.1 + 0.1 * 0.1.
+        let off = |(plain, merged): (&f32, &f32)| (merged - plain - 0.01).abs() > 1e-6;
+        assert!(!plain.iter().zip(&merged).any(off), "{name}");
+        weights.expect_all_read(&[""]).unwrap();
+    }
 }

@@ -53,6 +53,8 @@ enum Warning {
     CutOff { kept: usize, excerpt: String },
     /// A `BREAK` inside brackets is only a word.
     BracketedBreak,
+    /// What changes prompts between steps elsewhere, or joins them, is only words.
+    Edits,
 }
 
 /// Refuses text encoders whose windows cannot stand side by side.
@@ -82,8 +84,9 @@ pub(crate) fn read(parts: &[TextPart], text: &str, syntax: PromptSyntax) -> Resu
         });
     }
     prompt.warnings.dedup();
-    if parsed.is_some_and(|parsed| parsed.bracketed_break) {
-        prompt.warnings.push(Warning::BracketedBreak);
+    if let Some(parsed) = parsed {
+        prompt.warnings.extend(parsed.bracketed_break.then_some(Warning::BracketedBreak));
+        prompt.warnings.extend(parsed.edits.then_some(Warning::Edits));
     }
     let chunks = prompt.parts.iter().map(Vec::len).max().unwrap_or(0);
     prompt.parts.iter_mut().for_each(|part| part.resize_with(chunks, Chunk::default));
@@ -134,6 +137,9 @@ impl Warning {
             Self::BracketedBreak => {
                 format!("a BREAK inside brackets of the {name} is read as a word: write it outside of them")
             }
+            Self::Edits => format!(
+                "[from:to:step], [a|b] and AND change or join prompts in other programs: in the {name} they are read as words"
+            ),
         }
     }
 }

@@ -131,15 +131,31 @@ fn weighted_prompts_have_the_bits_that_the_specification_gives() {
 fn a_tokenizer_with_a_smaller_window_than_its_encoder_sets_the_window() {
     let folder = tempfile::tempdir().unwrap();
     copy(&parity().join("models/tiny-sd1"), folder.path());
-    let path = folder.path().join("tokenizer/tokenizer_config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["model_max_length"] = 11.into();
-    std::fs::write(&path, config.to_string()).unwrap();
+    set_window(&folder.path().join("tokenizer"), 11);
     let networks = networks(folder.path(), &Value::Null, Numerics::Strict).unwrap();
     let prompt = json("prompts.json")["short_window_prompt"].as_str().unwrap().to_owned();
     let prompt = read(&networks.texts, &prompt, PromptSyntax::Plain).unwrap();
     let encoded = encode(&networks.texts, &prompt, 1, 0).unwrap();
     assert!(relative_error(&encoded.hidden, &tensors()["short-window"]) < LARGEST_RELATIVE_ERROR);
+}
+
+#[test]
+fn windows_that_cannot_stand_side_by_side_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&parity().join("models/tiny-sdxl"), folder.path());
+    set_window(&folder.path().join("tokenizer_2"), 11);
+    let error = networks(folder.path(), &Value::Null, Numerics::Fast).map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("tokenizer_2: reads windows of 11 tokens, but the first text encoder's reads 15"),
+        "{error}"
+    );
+}
+
+fn set_window(tokenizer: &Path, window: u64) {
+    let path = tokenizer.join("tokenizer_config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["model_max_length"] = window.into();
+    std::fs::write(&path, config.to_string()).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -6,14 +6,16 @@
 //! | written | read as |
 //! |---|---|
 //! | `(text)` | text, its weight times 1.1 |
-//! | `(text:1.3)` | text, its weight times 1.3; digits and dots with a sign before them, no spaces |
+//! | `(text:1.3)` | text, its weight times 1.3; digits and dots, a sign before them, spaces around them |
 //! | `[text]` | text, its weight divided by 1.1 |
 //! | `\(` `\)` `\[` `\]` `\\` | the character itself |
 //! | `BREAK` as a word of its own | what follows begins a new chunk |
 //! | a bracket that is never closed | as if it were closed at the end |
 //! | a bracket that was never opened | the character itself |
 //!
-//! Round and square brackets are matched apart from one another. Nothing here recurses.
+//! Round and square brackets are matched apart from one another. Nothing here recurses. That interface also
+//! changes prompts between steps (`[from:to:step]`, `[a|b]`) and joins them (`AND`): here these are words, and
+//! [`Parsed::edits`] tells.
 
 use crate::{Error, Result};
 
@@ -27,6 +29,8 @@ const MOST_WEIGHT: f64 = 20.0;
 const MOST_OPEN: usize = 256;
 /// The word that begins a new chunk.
 const BREAK: &str = "BREAK";
+/// The word that joins prompts elsewhere.
+const AND: &str = "AND";
 /// The weight that a break has unless brackets around it change it.
 const BREAK_WEIGHT: f64 = -1.0;
 /// Longest excerpt of a prompt in a message, in characters.
@@ -73,7 +77,7 @@ impl<'a> Iterator for Units<'a> {
             ')' => (Unit::CloseRound, 1),
             ']' => (Unit::CloseSquare, 1),
             ':' => match number_before_bracket(&rest[1..]) {
-                Some(length) => (Unit::Weight(&rest[1..=length], &rest[..length + 2]), length + 2),
+                Some((number, length)) => (Unit::Weight(number, &rest[..=length]), length + 1),
                 None => (Unit::Text(":"), 1),
             },
             _ => {
@@ -86,11 +90,15 @@ impl<'a> Iterator for Units<'a> {
     }
 }
 
-/// The length of a number that a closing bracket follows at once, if `text` begins with one.
-fn number_before_bracket(text: &str) -> Option<usize> {
-    let signed = text.strip_prefix(['+', '-']).unwrap_or(text);
+/// A number that a closing bracket follows, if `text` begins with one, and the length up to that bracket's end.
+/// Spaces may stand around the number.
+fn number_before_bracket(text: &str) -> Option<(&str, usize)> {
+    let start = text.trim_start();
+    let signed = start.strip_prefix(['+', '-']).unwrap_or(start);
     let after = signed.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
-    (after.len() < signed.len() && after.starts_with(')')).then(|| text.len() - after.len())
+    let number = &start[..start.len() - after.len()];
+    let behind = after.trim_start().strip_prefix(')')?;
+    (after.len() < signed.len()).then(|| (number, text.len() - behind.len()))
 }
 
 /// Words of one weight while brackets around them are still open.
@@ -106,6 +114,8 @@ struct Parser {
     entries: Vec<Entry>,
     round: Vec<usize>,
     square: Vec<usize>,
+    /// Whether something is written that changes prompts between steps, or joins them.
+    edits: bool,
 }
 
 impl Parser {
@@ -132,7 +142,10 @@ impl Parser {
                 None => self.push(")"),
             },
             Unit::CloseSquare => match self.square.pop() {
-                Some(start) => self.multiply(start, SQUARE),
+                Some(start) => {
+                    self.edits |= is_edit(&self.entries[start..]);
+                    self.multiply(start, SQUARE);
+                }
                 None => self.push("]"),
             },
             Unit::Weight(number, whole) => match self.round.pop() {
@@ -150,8 +163,9 @@ impl Parser {
 
     /// Pushes a text, cut wherever `BREAK` stands as a word of its own.
     fn push_words(&mut self, text: &str) {
+        self.edits |= split_at(text, AND).is_some();
         let mut rest = text;
-        while let Some((before, after)) = split_at_break(rest) {
+        while let Some((before, after)) = split_at(rest, BREAK) {
             self.push(before);
             self.entries.push(Entry { text: BREAK.to_owned(), weight: BREAK_WEIGHT, is_break: true });
             rest = after;
@@ -173,14 +187,23 @@ impl Parser {
     }
 }
 
-/// The text before and after the first `BREAK` that is a word of its own, without the spaces around it.
-fn split_at_break(text: &str) -> Option<(&str, &str)> {
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(BREAK).find_map(|(at, found)| {
+/// The text before and after the first place where `word` is a word of its own, without the spaces around it.
+fn split_at<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).find_map(|(at, found)| {
         let (before, after) = (&text[..at], &text[at + found.len()..]);
-        let alone = !before.ends_with(word) && !after.starts_with(word);
+        let alone = !before.ends_with(in_word) && !after.starts_with(in_word);
         alone.then(|| (before.trim_end(), after.trim_start()))
     })
+}
+
+/// Whether what stands in square brackets changes between steps: words on both sides of `|`, or a step behind
+/// the last `:`.
+fn is_edit(entries: &[Entry]) -> bool {
+    let step = |text: &str| text.trim().parse::<f64>().is_ok();
+    let last_two = entries.len().checked_sub(2).map(|first| &entries[first..]);
+    entries.iter().any(|entry| entry.text.contains('|'))
+        || last_two.is_some_and(|two| two[0].text == ":" && step(&two[1].text))
 }
 
 fn weight(number: &str) -> Result<f64> {
@@ -200,6 +223,8 @@ pub(super) struct Parsed {
     /// Whether any piece is a `BREAK` that brackets made into a word: they change its weight, and the
     /// reference then reads it so.
     pub bracketed_break: bool,
+    /// Whether something is written that elsewhere changes prompts between steps, or joins them.
+    pub edits: bool,
 }
 
 /// Reads a prompt in the weighted syntax. Neighbours of equal weight become one piece.
@@ -209,7 +234,7 @@ pub(super) fn parse(prompt: &str) -> Result<Parsed> {
     let mut parser = Parser::default();
     Units(prompt).try_for_each(|unit| parser.take(unit))?;
     parser.close_all();
-    let mut parsed = Parsed { pieces: Vec::new(), bracketed_break: false };
+    let mut parsed = Parsed { pieces: Vec::new(), bracketed_break: false, edits: parser.edits };
     for entry in parser.entries {
         parsed.push(entry)?;
     }
@@ -280,6 +305,16 @@ mod tests {
     fn a_break_inside_brackets_is_told() {
         assert!(parse("(a BREAK b)").unwrap().bracketed_break);
         assert!(!parse("a BREAK (b)").unwrap().bracketed_break);
+    }
+
+    #[test]
+    fn what_elsewhere_changes_between_steps_is_told() {
+        for prompt in ["[cat:dog:0.5]", "[cat: 5 ]", "a [cat|dog]", "a cat AND a dog", "[a (b:1.2)|c]"] {
+            assert!(parse(prompt).unwrap().edits, "{prompt}");
+        }
+        for prompt in ["[cat]", "a|b", "(cat:0.5)", "[a: b]", "ANDROID", "salt and pepper", "[a (b:1.2)]"] {
+            assert!(!parse(prompt).unwrap().edits, "{prompt}");
+        }
     }
 
     proptest! {

@@ -71,6 +71,7 @@ fn a_break_inside_brackets_is_warned_of_and_one_outside_is_not() {
     let warnings = |text: &str| weighted(&networks, text).unwrap().warnings("prompt");
     assert!(warnings("a (b BREAK c)")[0].contains("a BREAK inside brackets of the prompt"));
     assert!(warnings("a (b) BREAK c").is_empty());
+    assert!(warnings("[a:b:0.5]")[0].contains("in the prompt they are read as words"));
 }
 
 #[test]
