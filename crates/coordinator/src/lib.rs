@@ -6,6 +6,7 @@
 
 mod auth;
 mod board;
+mod catalogue;
 mod config;
 mod error;
 mod farm;

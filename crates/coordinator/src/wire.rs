@@ -1,8 +1,8 @@
 //! Rows of the store as the wire shows them.
 
-use seedfarm_core::{Fingerprint, FingerprintDigest, canonical};
+use seedfarm_core::{Fingerprint, FingerprintDigest, JobId, canonical};
 use seedfarm_proto::{convert, v1};
-use seedfarm_store::{DeadImage, ImageRow, JobRow, ReplayRow};
+use seedfarm_store::{DeadImage, ImageRow, ImageWarnings, JobRow, ReplayRow};
 use tonic::Status;
 
 use crate::farm::Farm;
@@ -30,9 +30,18 @@ pub(crate) fn job(row: &JobRow) -> v1::Job {
     }
 }
 
-/// An image.
-pub(crate) fn image(row: &ImageRow) -> v1::Image {
+/// Images of one job, in order of index, with their warnings.
+pub(crate) async fn images(farm: &Farm, job: JobId, rows: &[ImageRow]) -> Result<Vec<v1::Image>, Status> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
+    let warnings = farm.store.warnings_in(job, first.id.index..=last.id.index).await;
+    let mut warnings = warnings.map_err(faults::of_store)?;
+    let image = |row: &ImageRow| image(row, warnings.remove(&row.id.index).unwrap_or_default());
+    Ok(rows.iter().map(image).collect())
+}
+
+fn image(row: &ImageRow, warnings: Vec<String>) -> v1::Image {
     v1::Image {
+        warnings,
         id: row.id.to_string(),
         seed: row.seed,
         recipe_digest: row.recipe.to_string(),
@@ -45,6 +54,11 @@ pub(crate) fn image(row: &ImageRow) -> v1::Image {
         duration_ms: row.duration_ms,
         created_at_ms: row.created_at_ms,
     }
+}
+
+/// What there is to know of an image.
+pub(crate) fn warnings(row: ImageWarnings) -> v1::ImageWarnings {
+    v1::ImageWarnings { id: row.id.to_string(), texts: row.texts }
 }
 
 /// An image that was given up.

@@ -4,8 +4,8 @@
 //! [`Queue::choose`] decides and changes nothing; [`Queue::take`] takes what was chosen out of the queue.
 //!
 //! The order: priority, then age; within a job, ranges to be rendered again before fresh ones. A device
-//! is eligible for a job by the model's digest and the class of arithmetic; workers that a range avoids
-//! are passed over unless no other eligible worker is there (forgiveness).
+//! is eligible for a job by the model's digest, the class of arithmetic and the adapters that its worker has;
+//! workers that a range avoids are passed over unless no other eligible worker is there (forgiveness).
 
 mod chunk;
 mod fleet;
@@ -20,7 +20,7 @@ pub use work::{Retry, Source};
 use crate::digest::ModelDigest;
 use crate::recipe::Numerics;
 
-/// What a device must offer to be eligible for a job.
+/// What a device must offer to be eligible for a job, besides the adapters that the job needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
     /// The model.

@@ -43,7 +43,13 @@ pub fn image(image: &v1::Image) -> Value {
         "attempt": image.attempt,
         "duration_ms": image.duration_ms,
         "created_at_ms": image.created_at_ms,
+        "warnings": image.warnings,
     })
+}
+
+/// What there is to know of an image.
+pub fn warnings(image: &v1::ImageWarnings) -> Value {
+    json!({ "id": image.id, "texts": image.texts })
 }
 
 /// An image that was given up.
@@ -110,6 +116,18 @@ pub fn model(model: &v1::Model) -> Value {
         "digest": model.digest,
         "workers": model.workers,
         "manifest": embedded(Some(&model.manifest_json)),
+    })
+}
+
+/// A LoRA, textual inversion or ControlNet.
+pub fn adapter(adapter: &v1::Adapter) -> Value {
+    json!({
+        "kind": adapter.kind,
+        "name": adapter.name,
+        "digest": adapter.digest,
+        "family": adapter.family,
+        "bytes": adapter.bytes,
+        "workers": adapter.workers,
     })
 }
 

@@ -19,6 +19,7 @@ use crate::reign::{Lane, LaneTransaction};
 use crate::results::{FreshResult, NewResult, insert_results, settled_in, stored_outcomes};
 use crate::snapshot::RangeRow;
 use crate::value::{range, worker_ids};
+use crate::warnings::insert_warnings;
 use crate::workers::{Tally, bump_tallies};
 
 /// Why images of a lease were not rendered.
@@ -142,7 +143,9 @@ impl Held {
 async fn complete(lane: &mut LaneTransaction, completions: &[Completion]) -> Result<Settled> {
     let connection = lane.connection();
     let held = delete_leases(connection, completions).await?;
-    let accepted = insert_results(connection, &fresh_results(completions, &held)).await?;
+    let fresh = fresh_results(completions, &held);
+    let accepted = insert_results(connection, &fresh).await?;
+    insert_warnings(connection, &fresh, &accepted).await?;
     let stored = stored_outcomes(connection, others(completions, &accepted)).await?;
     let receptions = Receptions::of(completions, &held, accepted, stored);
     insert_divergences(connection, &receptions.divergent).await?;

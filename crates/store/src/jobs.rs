@@ -1,10 +1,12 @@
 //! Jobs: submitted whole or not at all, read, paused and cancelled.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use seedfarm_core::plan::{JobPlan, PlannedLine, SeedPlan};
 use seedfarm_core::{
-    Epoch, ImageRange, JobId, JobState, ModelDigest, ModelManifest, Numerics, SeedPolicy, TemplateDigest,
+    AdapterDigest, Epoch, ImageRange, JobId, JobState, ModelDigest, ModelManifest, Numerics, SeedPolicy,
+    TemplateDigest,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -55,6 +57,8 @@ pub struct JobRow {
     pub model_digest: ModelDigest,
     /// The class of arithmetic.
     pub numerics: Numerics,
+    /// Adapters that a worker must have for it, each once, in ascending order.
+    pub needs: Vec<AdapterDigest>,
     /// Images asked for.
     pub total: u64,
     /// Images below this have been leased at least once.
@@ -175,6 +179,7 @@ pub(crate) struct RawJob {
     pub(crate) model_name: String,
     pub(crate) model_digest: [u8; 32],
     pub(crate) numerics: String,
+    pub(crate) needs: Vec<Vec<u8>>,
     pub(crate) total: i64,
     pub(crate) cursor: i64,
     pub(crate) seed: i64,
@@ -199,6 +204,7 @@ impl TryFrom<RawJob> for JobRow {
             model_name: raw.model_name,
             model_digest: ModelDigest::from_bytes(raw.model_digest),
             numerics: Numerics::from_name(&raw.numerics)?,
+            needs: raw.needs.iter().map(|digest| adapter(digest)).collect::<Result<_>>()?,
             total: natural(raw.total)?,
             cursor: natural(raw.cursor)?,
             seeds: SeedPlan {
@@ -215,6 +221,11 @@ impl TryFrom<RawJob> for JobRow {
     }
 }
 
+fn adapter(bytes: &[u8]) -> Result<AdapterDigest> {
+    let digest = <[u8; 32]>::try_from(bytes).map(AdapterDigest::from_bytes);
+    digest.map_err(|_| StoreError::unreadable("the digest of an adapter", format!("{bytes:02x?}")))
+}
+
 /// A query for jobs `j`: the statement's name, its tail from `WHERE` on, and its arguments.
 macro_rules! select_jobs {
     ($name:literal, $tail:literal $(, $argument:expr)* $(,)?) => {
@@ -222,7 +233,7 @@ macro_rules! select_jobs {
             $crate::jobs::RawJob,
             "-- " + $name + r#"
             SELECT j.id, j.name, j.state, j.is_replay, j.model_name,
-                j.model_digest AS "model_digest: [u8; 32]", j.numerics, j.total, c.next AS cursor,
+                j.model_digest AS "model_digest: [u8; 32]", j.numerics, j.needs, j.total, c.next AS cursor,
                 j.seed, j.seed_policy, j.count, j.priority,
                 (extract(epoch FROM j.created_at) * 1000)::bigint AS "created_at_ms!",
                 (extract(epoch FROM j.finished_at) * 1000)::bigint AS finished_at_ms,
@@ -263,14 +274,21 @@ pub(crate) async fn insert_job(
     Ok(Inserted { job, repeated: false })
 }
 
+/// The adapters of all lines, each once, in ascending order.
+fn needs(plan: &JobPlan) -> BTreeSet<AdapterDigest> {
+    plan.lines.iter().flat_map(|line| line.template.adapters()).collect()
+}
+
 async fn insert_job_row(connection: &mut PgConnection, new: &NewJob, plan: &JobPlan) -> Result<()> {
     let model = new.manifest.digest();
+    let needs = needs(plan);
+    let needs: Vec<&[u8]> = needs.iter().map(|digest| digest.as_bytes().as_slice()).collect();
     let insert = sqlx::query!(
         "-- insert_job_row
         WITH job AS (
             INSERT INTO jobs (id, idempotency_key, name, state, is_replay, model_name, model_digest,
-                numerics, total, seed, seed_policy, count, priority)
-            VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                numerics, total, seed, seed_policy, count, priority, needs)
+            VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
             RETURNING id
         ), progress AS (
             INSERT INTO job_progress (job_id) SELECT id FROM job
@@ -287,7 +305,8 @@ async fn insert_job_row(connection: &mut PgConnection, new: &NewJob, plan: &JobP
         plan.seeds.seed.cast_signed(),
         plan.seeds.policy.as_str(),
         plan.seeds.count.cast_signed(),
-        new.priority
+        new.priority,
+        needs.as_slice() as _
     );
     insert.execute(connection).await?;
     Ok(())

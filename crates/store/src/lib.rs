@@ -4,6 +4,7 @@
 //! the connections. What changes the farm's work goes through four lanes (`reign`); all else is single
 //! statements. Decisions are core's; the guard of each is repeated here in SQL.
 
+mod adapters;
 mod aftermath;
 pub mod bus;
 mod check;
@@ -14,6 +15,7 @@ mod error;
 mod fingerprints;
 mod jobs;
 mod models;
+mod pictures;
 pub mod private;
 mod progress;
 mod reign;
@@ -26,6 +28,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod value;
+mod warnings;
 mod workers;
 
 pub use aftermath::DeadImage;
@@ -36,9 +39,11 @@ pub use database::{Database, DatabaseConfig, Store, open_database};
 pub use error::{Result, StoreError};
 pub use fingerprints::StoredFingerprint;
 pub use jobs::{Inserted, JobRow, LineRow, NewJob};
+pub use pictures::NewPicture;
 pub use progress::{Progress, Totals};
 pub use reign::Reign;
 pub use replays::{NewReplay, Outlook, Rendered, ReplayRow};
 pub use results::{ImageRow, NewResult};
 pub use snapshot::{LeaseRow, RangeRow, Snapshot};
+pub use warnings::ImageWarnings;
 pub use workers::{NewWorker, WorkerRow};

@@ -21,7 +21,7 @@ const LINES_A_SEARCH: i64 = 1000;
 const MAX_DURATION_MS: u64 = 1 << 31;
 
 /// One image as a worker has made it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewResult {
     /// Its index in the job.
     pub index: u64,
@@ -39,6 +39,8 @@ pub struct NewResult {
     pub artifact_bytes: u64,
     /// Rendering time on the device.
     pub duration_ms: u64,
+    /// What whoever asked for it should know.
+    pub warnings: Vec<String>,
 }
 
 impl NewResult {
@@ -226,6 +228,13 @@ pub(crate) struct FreshResult<'a> {
     pub(crate) fingerprint: FingerprintDigest,
     pub(crate) worker: WorkerId,
     pub(crate) attempt: Attempt,
+}
+
+impl FreshResult<'_> {
+    /// The image.
+    pub(crate) fn id(&self) -> ImageId {
+        ImageId { job: self.job, index: self.image.index }
+    }
 }
 
 /// Stores results that are not there yet and says which those were. No image may be in `fresh` twice.

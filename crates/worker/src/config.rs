@@ -19,7 +19,7 @@ pub struct WorkerConfig {
     pub name: String,
     /// The worker's id and outbox lie in the folder `worker` in here. One worker at a time may use it.
     pub data_dir: PathBuf,
-    /// Folders of models, or folders that hold such folders.
+    /// Models, or folders that hold some; adapters lie beside the models or in folders of their own there.
     pub model_dirs: Vec<PathBuf>,
     /// Devices to render on; one may be named several times. Empty: all of this machine.
     pub devices: Vec<DeviceSpec>,

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use seedfarm_core::completion::FailureClass;
 use seedfarm_core::{Numerics, Recipe};
 use seedfarm_engine::group;
-use seedfarm_picture::{Picture, encode_plain};
+use seedfarm_picture::encode_plain;
 use seedfarm_proto::v1;
 use tokio::sync::mpsc;
 
 use crate::event::Event;
 use crate::lease::{Lease, LeasedImage, Stop};
-use crate::renderer::{Fault, RenderFault, Renderer, Step};
+use crate::pictures::PictureStore;
+use crate::renderer::{Drawn, Fault, Pictures, RenderFault, Renderer, Step};
 
 /// What a device made, on its way to the store thread.
 pub(crate) enum Made {
@@ -24,7 +25,7 @@ pub(crate) enum Made {
     Pictures {
         lease: Arc<Lease>,
         /// Position in the lease's images, and the picture.
-        pictures: Vec<(usize, Picture)>,
+        pictures: Vec<(usize, Drawn)>,
         /// Time on the device for each.
         each: Duration,
     },
@@ -41,6 +42,8 @@ pub(crate) struct RenderThread {
     pub batch: usize,
     /// Whether progress carries previews.
     pub previews: bool,
+    /// Where pictures come from that recipes name.
+    pub pictures: Arc<PictureStore>,
     pub made: SyncSender<Made>,
     pub events: mpsc::Sender<Event>,
 }
@@ -129,8 +132,9 @@ impl RenderThread {
     fn render_together(&mut self, lease: &Arc<Lease>, batch: &[usize], done: u64) -> Result<(), RenderFault> {
         let images: Vec<&LeasedImage> = batch.iter().map(|&position| &lease.images[position]).collect();
         let recipes: Vec<Recipe> = images.iter().map(|image| image.recipe.clone()).collect();
+        let named = self.pictures.of(&recipes, lease)?;
         let begun = Instant::now();
-        let pictures = self.render_caught(lease, &recipes, images[0].index, done)?;
+        let pictures = self.render_caught(lease, &recipes, &named, (images[0].index, done))?;
         let each = begun.elapsed() / u32::try_from(batch.len()).unwrap_or(u32::MAX);
         if pictures.len() != batch.len() {
             let error = format!("{} pictures were made of {} recipes", pictures.len(), batch.len());
@@ -141,13 +145,14 @@ impl RenderThread {
         self.made.send(made).map_err(|_| RenderFault::Stopped)
     }
 
+    /// Renders; `index` is the first image's, `done` how many of the lease are rendered.
     fn render_caught(
         &mut self,
         lease: &Lease,
         recipes: &[Recipe],
-        index: u64,
-        done: u64,
-    ) -> Result<Vec<Picture>, RenderFault> {
+        pictures: &Pictures,
+        (index, done): (u64, u64),
+    ) -> Result<Vec<Drawn>, RenderFault> {
         let (events, previews) = (&self.events, self.previews);
         let mut watcher = |step: &Step<'_>| {
             if is_told(step) {
@@ -160,7 +165,7 @@ impl RenderThread {
             }
         };
         let renderer = &mut self.renderer;
-        let run = AssertUnwindSafe(|| renderer.render(&lease.model, recipes, &mut watcher));
+        let run = AssertUnwindSafe(|| renderer.render(&lease.model, recipes, pictures, &mut watcher));
         catch_unwind(run).unwrap_or_else(|panic| {
             self.renderer.forget();
             let error = format!("the engine panicked: {}", words_of(panic.as_ref()));

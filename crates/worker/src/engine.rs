@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use seedfarm_core::completion::FailureClass;
-use seedfarm_core::{ModelDigest, ModelManifest, Numerics, Recipe};
+use seedfarm_core::{ModelDigest, Numerics, Recipe};
 use seedfarm_engine::{DeviceInfo, DeviceSpec, Error, Model, Progress, Rendered, devices, fingerprint};
 use seedfarm_picture::Picture;
 
@@ -14,8 +14,8 @@ use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::home;
 use crate::library::{Library, LocalModel};
-use crate::node::RenderDevice;
-use crate::renderer::{Fault, RenderFault, Renderer, Step, Watcher, chain};
+use crate::node::{RenderDevice, Stock};
+use crate::renderer::{Drawn, Fault, Pictures, RenderFault, Renderer, Step, Watcher, chain};
 
 /// Images that a GPU renders together, where the owner says nothing.
 const GPU_BATCH: usize = 4;
@@ -25,23 +25,21 @@ const GPU_BATCH: usize = 4;
 const LOADED_PER_STORED: u64 = 2;
 
 /// Finds the models and devices that `config` asks for.
-pub(crate) async fn find(
-    config: &WorkerConfig,
-) -> Result<(Vec<ModelManifest>, Vec<RenderDevice>), WorkerError> {
+pub(crate) async fn find(config: &WorkerConfig) -> Result<(Stock, Vec<RenderDevice>), WorkerError> {
     let config = config.clone();
     // Hashing weights takes a while and must not hold up the runtime.
     let found = tokio::task::spawn_blocking(move || find_now(&config)).await;
     found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-fn find_now(config: &WorkerConfig) -> Result<(Vec<ModelManifest>, Vec<RenderDevice>), WorkerError> {
+fn find_now(config: &WorkerConfig) -> Result<(Stock, Vec<RenderDevice>), WorkerError> {
     let infos = choose(&config.devices, devices())?;
     let library = Library::scan(&config.model_dirs, &home::model_cache(&config.data_dir))?;
-    let manifests = library.manifests();
+    let stock = Stock { models: library.manifests(), adapters: Vec::new() };
     let folders = Arc::new(library.into_models());
     let memory = config.model_memory_bytes.unwrap_or_else(|| machine_memory() / 2 / infos.len() as u64);
     let device = |info| render_device(config, info, &folders, memory);
-    Ok((manifests, infos.into_iter().map(device).collect()))
+    Ok((stock, infos.into_iter().map(device).collect()))
 }
 
 fn choose(wanted: &[DeviceSpec], found: Vec<DeviceInfo>) -> Result<Vec<DeviceInfo>, WorkerError> {
@@ -111,13 +109,14 @@ impl Renderer for EngineRenderer {
         &mut self,
         model: &ModelDigest,
         recipes: &[Recipe],
+        _pictures: &Pictures,
         watcher: &mut Watcher<'_>,
-    ) -> Result<Vec<Picture>, RenderFault> {
+    ) -> Result<Vec<Drawn>, RenderFault> {
         let Some(first) = recipes.first() else { return Ok(Vec::new()) };
         let model = self.model(model, first.template.numerics)?;
         let mut observer = |progress: &Progress<'_>| watch(progress, watcher);
         let rendered = model.render(recipes, &mut observer).map_err(fault)?;
-        rendered.into_iter().map(picture).collect()
+        rendered.into_iter().map(drawn).collect()
     }
 
     fn forget(&mut self) {
@@ -166,6 +165,11 @@ fn watch(progress: &Progress<'_>, watcher: &mut Watcher<'_>) -> ControlFlow<()> 
     let preview = || progress.preview(0).ok().and_then(|rendered| picture(rendered).ok());
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     watcher(&Step { step: count(progress.step), steps: count(progress.steps), preview: &preview })
+}
+
+fn drawn(mut rendered: Rendered) -> Result<Drawn, RenderFault> {
+    let warnings = std::mem::take(&mut rendered.warnings);
+    Ok(Drawn { picture: picture(rendered)?, warnings })
 }
 
 fn picture(rendered: Rendered) -> Result<Picture, RenderFault> {

@@ -23,6 +23,7 @@ mod library;
 mod link;
 mod node;
 mod outbox;
+mod pictures;
 mod renderer;
 mod storing;
 mod upload;
@@ -30,8 +31,8 @@ mod upload;
 pub use backoff::Backoff;
 pub use config::WorkerConfig;
 pub use error::WorkerError;
-pub use node::{RenderDevice, serve};
-pub use renderer::{Fault, RenderFault, Renderer, Step, Watcher};
+pub use node::{RenderDevice, Stock, serve};
+pub use renderer::{Drawn, Fault, Pictures, RenderFault, Renderer, Step, Watcher};
 
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +47,6 @@ use tokio_util::sync::CancellationToken;
 /// A data folder that cannot be used, models or devices that are not there, and a coordinator that
 /// refuses this worker for good, such as for a wrong token.
 pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
-    let (models, devices) = engine::find(&config).await?;
-    serve(config, models, devices, shutdown).await
+    let (stock, devices) = engine::find(&config).await?;
+    serve(config, stock, devices, shutdown).await
 }

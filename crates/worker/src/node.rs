@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_core::completion::{FailureClass, Fence, Reception};
-use seedfarm_core::{Fingerprint, ModelManifest, WorkerId, canonical};
+use seedfarm_core::{AdapterManifest, Fingerprint, ModelManifest, WorkerId, canonical};
 use seedfarm_proto::v1;
 use seedfarm_proto::v1::worker_service_client::WorkerServiceClient;
 use seedfarm_runtime::Bearer;
@@ -32,6 +32,7 @@ use crate::home::{Home, at};
 use crate::lease::Stop;
 use crate::link::{Client, Link};
 use crate::outbox::{Outbox, StoredImage};
+use crate::pictures::PictureStore;
 use crate::renderer::{Fault, Renderer};
 use crate::upload::Uploader;
 
@@ -54,21 +55,30 @@ pub struct RenderDevice {
     pub renderer: Box<dyn Renderer>,
 }
 
-/// Serves a coordinator with `devices`, which render `models`. Of `config`, what is about finding models
+/// What devices render with.
+#[derive(Debug, Clone, Default)]
+pub struct Stock {
+    /// Models.
+    pub models: Vec<ModelManifest>,
+    /// LoRAs, textual inversions and ControlNets.
+    pub adapters: Vec<AdapterManifest>,
+}
+
+/// Serves a coordinator with `devices`, which render with what `stock` holds. Of `config`, what is about finding models
 /// and devices is not looked at.
 ///
 /// # Errors
 /// As [`crate::run`].
 pub async fn serve(
     config: WorkerConfig,
-    models: Vec<ModelManifest>,
+    stock: Stock,
     devices: Vec<RenderDevice>,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
     let home = Home::open(&config.data_dir)?;
     let outbox = Outbox::open(home.outbox(), config.outbox_limit_bytes).map_err(at(&home.outbox()))?;
     let (events, told) = mpsc::channel(EVENTS);
-    let mut node = Node::start(&config, &home, &models, devices, Arc::new(outbox), events)?;
+    let mut node = Node::start(&config, &home, &stock, devices, Arc::new(outbox), events)?;
     node.take_up_leftovers().map_err(at(&home.outbox()))?;
     let link = tokio::spawn(node.link().keep_up());
     let end = node.live(told, shutdown).await;
@@ -106,7 +116,7 @@ impl Node {
     fn start(
         config: &WorkerConfig,
         home: &Home,
-        models: &[ModelManifest],
+        stock: &Stock,
         devices: Vec<RenderDevice>,
         outbox: Arc<Outbox>,
         events: mpsc::Sender<Event>,
@@ -116,13 +126,14 @@ impl Node {
         let client = WorkerServiceClient::with_interceptor(channel, bearer)
             .max_decoding_message_size(seedfarm_proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(seedfarm_proto::MAX_MESSAGE_BYTES);
-        let names = models.iter().map(|model| (model.digest(), model.name.clone())).collect();
+        let names = stock.models.iter().map(|model| (model.digest(), model.name.clone())).collect();
         let shared = Shared {
             worker: home.id(),
             models: Arc::new(names),
             outbox: Arc::clone(&outbox),
             events: events.clone(),
             previews: config.previews,
+            pictures: Arc::new(PictureStore::new(client.clone(), home.id(), config.backoff)),
         };
         let start = |(index, device)| Ok((index, Slot::start(index, device, &shared)?));
         let slots: BTreeMap<u32, Slot> = (0..).zip(devices).map(start).collect::<Result<_, _>>()?;
@@ -131,7 +142,7 @@ impl Node {
             Uploader::new(client.clone(), Arc::clone(&outbox), home.id(), config.backoff, welcomed);
         Ok(Self {
             worker: home.id(),
-            hello: hello(home.id(), &config.name, models, &slots),
+            hello: hello(home.id(), &config.name, stock, &slots),
             client,
             config: config.clone(),
             outbox,
@@ -350,13 +361,14 @@ impl Drop for Node {
     }
 }
 
-fn hello(worker: WorkerId, name: &str, models: &[ModelManifest], slots: &BTreeMap<u32, Slot>) -> v1::Hello {
+fn hello(worker: WorkerId, name: &str, stock: &Stock, slots: &BTreeMap<u32, Slot>) -> v1::Hello {
     v1::Hello {
         worker_id: worker.to_string(),
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         devices: slots.values().map(|slot| slot.description.clone()).collect(),
-        model_manifests_json: models.iter().map(canonical::to_string).collect(),
+        model_manifests_json: stock.models.iter().map(canonical::to_string).collect(),
+        adapters_json: stock.adapters.iter().map(canonical::to_string).collect(),
         held: Vec::new(),
     }
 }

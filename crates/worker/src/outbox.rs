@@ -3,6 +3,7 @@
 //! ```text
 //! outbox/<epoch>-<lease>-<attempt>/lease.json            job and fingerprint; without it the rest is void
 //!                                  <index>-<ms>.png      one picture and how long it took
+//!                                  <index>-<ms>.json     what to know of the picture, where there is something
 //!                                  end.json              rendering is over, and why if not all is there
 //! ```
 //!
@@ -73,6 +74,8 @@ pub(crate) struct StoredImage {
     pub artifact: ArtifactDigest,
     pub bytes: u64,
     pub duration_ms: u64,
+    /// What whoever asked for it should know.
+    pub warnings: Vec<String>,
 }
 
 /// What an earlier process left of a lease.
@@ -105,6 +108,7 @@ impl Outbox {
         }
         let folder = self.folder(fence);
         self.write_note(&folder, note)
+            .and_then(|()| write_warnings(&folder, image))
             .and_then(|()| durable::write(&folder.join(file_name(image)), file))
             .map_err(|source| OutboxError::Io { path: folder, source })?;
         self.used_bytes.fetch_add(more, Ordering::Relaxed);
@@ -178,6 +182,20 @@ impl Outbox {
     }
 }
 
+/// Keeps what there is to know of a picture: before the picture, so that none is found without it.
+fn write_warnings(folder: &Path, image: &StoredImage) -> io::Result<()> {
+    if image.warnings.is_empty() {
+        return Ok(());
+    }
+    durable::write(&folder.join(file_name(image)).with_extension("json"), &json(&image.warnings))
+}
+
+/// What was kept with a picture; nothing where there was nothing to know.
+fn read_warnings(picture: &Path) -> Vec<String> {
+    let kept = fs::read(picture.with_extension("json")).ok();
+    kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("notes have string keys and no floats")
 }
@@ -247,6 +265,7 @@ fn read_image(path: &Path) -> Option<StoredImage> {
         pixels: metadata.pixel_digest?,
         artifact: ArtifactDigest::of_bytes(&file),
         bytes: file.len() as u64,
+        warnings: read_warnings(path),
     })
 }
 

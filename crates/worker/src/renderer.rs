@@ -1,9 +1,11 @@
 //! What a device renders with: the engine, or something else that turns recipes into pictures.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use seedfarm_core::completion::FailureClass;
-use seedfarm_core::{ModelDigest, Recipe};
+use seedfarm_core::{ArtifactDigest, ModelDigest, Recipe};
 use seedfarm_picture::Picture;
 
 /// Where a run stands, after each sampling step.
@@ -19,16 +21,36 @@ pub struct Step<'a> {
 /// Told after every sampling step; `Break` stops the run.
 pub type Watcher<'a> = dyn FnMut(&Step<'_>) -> ControlFlow<()> + Send + 'a;
 
+/// Pictures that recipes start from or follow, by the digests of their files.
+pub type Pictures = HashMap<ArtifactDigest, Arc<Picture>>;
+
+/// What was made of one recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawn {
+    /// The picture.
+    pub picture: Picture,
+    /// What whoever asked for it should know, such as the part of the prompt that was not read.
+    pub warnings: Vec<String>,
+}
+
+impl From<Picture> for Drawn {
+    fn from(picture: Picture) -> Self {
+        Self { picture, warnings: Vec::new() }
+    }
+}
+
 /// Turns recipes into pictures on one device. Lives on that device's thread.
 pub trait Renderer: Send {
     /// Renders one picture for each recipe, in their order. The recipes can share a batch
-    /// (`seedfarm_engine::group`) and belong to `model`; what is not loaded is loaded.
+    /// (`seedfarm_engine::group`) and belong to `model`; what is not loaded is loaded. `pictures` holds all
+    /// that they name.
     fn render(
         &mut self,
         model: &ModelDigest,
         recipes: &[Recipe],
+        pictures: &Pictures,
         watcher: &mut Watcher<'_>,
-    ) -> Result<Vec<Picture>, RenderFault>;
+    ) -> Result<Vec<Drawn>, RenderFault>;
 
     /// Drops whatever is loaded: called after a panic, which may have left it in no good state.
     fn forget(&mut self);

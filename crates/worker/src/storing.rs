@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use seedfarm_core::completion::{FailureClass, Fence};
 use seedfarm_core::{ArtifactDigest, Fingerprint, ModelDigest, Numerics, WorkerId, canonical};
-use seedfarm_picture::{Caption, Picture, encode};
+use seedfarm_picture::{Caption, encode};
 use tokio::sync::mpsc;
 
 use crate::device::Made;
 use crate::event::Event;
 use crate::lease::{Lease, Stop};
 use crate::outbox::{LeaseNote, Outbox, StoredImage};
-use crate::renderer::{Fault, chain};
+use crate::renderer::{Drawn, Fault, chain};
 
 /// A device's other thread.
 pub(crate) struct StoreThread {
@@ -54,17 +54,18 @@ impl StoreThread {
     fn store_all(
         &self,
         lease: &Lease,
-        pictures: Vec<(usize, Picture)>,
+        pictures: Vec<(usize, Drawn)>,
         each: Duration,
         faults: &HashMap<Fence, Fault>,
     ) -> Result<(), Fault> {
         if let Some(fault) = faults.get(&lease.fence) {
             return Err(fault.clone());
         }
-        pictures.iter().try_for_each(|(position, picture)| self.store(lease, *position, picture, each))
+        pictures.iter().try_for_each(|(position, drawn)| self.store(lease, *position, drawn, each))
     }
 
-    fn store(&self, lease: &Lease, position: usize, picture: &Picture, each: Duration) -> Result<(), Fault> {
+    fn store(&self, lease: &Lease, position: usize, drawn: &Drawn, each: Duration) -> Result<(), Fault> {
+        let Drawn { picture, warnings } = drawn;
         let recipe = &lease.images[position].recipe;
         let fingerprint = self.fingerprints.get(&recipe.template.numerics);
         let fingerprint = fingerprint.ok_or_else(|| worker_fault("no fingerprint for these numerics"))?;
@@ -78,6 +79,7 @@ impl StoreThread {
             artifact: ArtifactDigest::of_bytes(&file),
             bytes: file.len() as u64,
             duration_ms: u64::try_from(each.as_millis()).unwrap_or(u64::MAX),
+            warnings: warnings.clone(),
         };
         let note =
             LeaseNote { job: lease.job.to_string(), fingerprint_json: canonical::to_string(fingerprint) };

@@ -55,6 +55,7 @@ pub(super) fn queued(row: &JobRow, fresh_avoid: Vec<WorkerId>) -> QueuedJob {
     QueuedJob {
         id: row.id,
         group: Group { model: row.model_digest, numerics: row.numerics },
+        needs: row.needs.clone(),
         priority: row.priority,
         created_at_ms: row.created_at_ms,
         active: row.state == JobState::Active,

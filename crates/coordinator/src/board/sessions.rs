@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use seedfarm_core::completion::Fence;
 use seedfarm_core::placement::{DeviceId, Group};
-use seedfarm_core::{Fingerprint, ModelDigest, ModelManifest, WorkerId};
+use seedfarm_core::{AdapterDigest, AdapterManifest, Fingerprint, ModelDigest, ModelManifest, WorkerId};
 use seedfarm_proto::v1::{self, session_response::Message};
+use seedfarm_store::JobRow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,12 +41,17 @@ pub(crate) struct Introduction {
     pub(crate) version: String,
     pub(crate) devices: Vec<DeviceIntroduction>,
     pub(crate) manifests: Vec<ModelManifest>,
+    pub(crate) adapters: Vec<AdapterManifest>,
     pub(crate) held: Vec<Fence>,
 }
 
 impl Introduction {
     fn models(&self) -> BTreeSet<ModelDigest> {
         self.manifests.iter().map(ModelManifest::digest).collect()
+    }
+
+    fn adapter_digests(&self) -> BTreeSet<AdapterDigest> {
+        self.adapters.iter().map(|adapter| adapter.digest).collect()
     }
 
     /// What each device offers: every model of the worker in each class of arithmetic of the device.
@@ -68,6 +74,7 @@ pub(super) struct Session {
     stop: CancellationToken,
     devices: BTreeMap<u32, (String, String)>,
     models: BTreeSet<ModelDigest>,
+    adapters: BTreeSet<AdapterDigest>,
     draining: bool,
     pub(super) credit: BTreeMap<u32, u32>,
 }
@@ -99,11 +106,12 @@ impl Board {
             stop,
             devices: devices.map(|d| (d.index, (d.name.clone(), d.backend.clone()))).collect(),
             models: who.models(),
+            adapters: who.adapter_digests(),
             draining: false,
             credit: BTreeMap::new(),
         };
         self.sessions.insert(who.worker, session);
-        self.fleet.join(who.worker, who.offers());
+        self.fleet.join(who.worker, who.offers(), who.adapter_digests());
         (id, self.renew(who.worker, &who.held, now))
     }
 
@@ -177,6 +185,29 @@ impl Board {
     /// Connected workers that have a model.
     pub(crate) fn workers_with(&self, model: ModelDigest) -> usize {
         self.sessions.values().filter(|session| session.models.contains(&model)).count()
+    }
+
+    /// Connected workers that have an adapter.
+    pub(crate) fn workers_with_adapter(&self, adapter: AdapterDigest) -> usize {
+        self.sessions.values().filter(|session| session.adapters.contains(&adapter)).count()
+    }
+
+    /// What keeps every connected worker from rendering a job, if anything does.
+    pub(crate) fn wants(&self, job: &JobRow) -> Option<String> {
+        let group = Group { model: job.model_digest, numerics: job.numerics };
+        if self.fleet.offers(group, &job.needs) > 0 {
+            return None;
+        }
+        let (model, class) = (&job.model_name, job.numerics.as_str());
+        let waits = "the job waits until one connects";
+        Some(match self.fleet.offers(group, &[]) {
+            0 => format!("no connected worker has the model '{model}' in {class} numerics: {waits}"),
+            lacking => format!(
+                "of {lacking} connected workers with the model '{model}' in {class} numerics, none has all {} \
+                 adapters that the job needs: {waits} that has",
+                job.needs.len()
+            ),
+        })
     }
 
     fn view(&self, worker: WorkerId, session: &Session) -> WorkerView {

@@ -60,6 +60,7 @@ fn job(n: u128, total: u64) -> JobRow {
         model_name: "m".into(),
         model_digest: manifest().digest(),
         numerics: Numerics::Strict,
+        needs: Vec::new(),
         total,
         cursor: 0,
         seeds: SeedPlan { seed: 1, policy: SeedPolicy::Sequential, count: 1 },
@@ -92,6 +93,7 @@ fn introduction(n: u128, held: Vec<Fence>) -> Introduction {
         version: String::new(),
         devices: vec![DeviceIntroduction { index: 0, name, backend, fingerprints }],
         manifests: vec![manifest()],
+        adapters: Vec::new(),
         held,
     }
 }

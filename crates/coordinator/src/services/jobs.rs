@@ -2,6 +2,7 @@
 
 mod artifact;
 mod control;
+mod picture;
 mod recipe;
 mod submit;
 mod watch;
@@ -13,7 +14,7 @@ use futures::Stream;
 use seedfarm_core::{JobId, JobTransition};
 use seedfarm_proto::v1;
 use seedfarm_proto::v1::job_service_server::JobService;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::farm::Farm;
 use crate::faults::{self, not_found};
@@ -32,6 +33,8 @@ const MAX_IMAGES: u32 = 10_000;
 
 /// Most dead images of one answer.
 const MAX_DEAD: u32 = 1000;
+/// Most images with warnings of one answer.
+const MAX_WARNINGS: u32 = 1000;
 
 /// A stream of answers.
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -41,6 +44,13 @@ pub(crate) struct Jobs(pub(crate) Arc<Farm>);
 
 #[tonic::async_trait]
 impl JobService for Jobs {
+    async fn put_picture(
+        &self,
+        request: Request<Streaming<v1::PutPictureRequest>>,
+    ) -> Result<Response<v1::PutPictureResponse>, Status> {
+        picture::put(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
     async fn submit_job(
         &self,
         request: Request<v1::SubmitJobRequest>,
@@ -56,7 +66,9 @@ impl JobService for Jobs {
         let job = stored(&self.0, id).await?;
         let dead = self.0.store.dead(id, MAX_DEAD).await.map_err(faults::of_store)?;
         let dead = dead.into_iter().map(wire::dead).collect();
-        Ok(Response::new(v1::GetJobResponse { job: Some(wire::job(&job)), dead }))
+        let warnings = self.0.store.warnings(id, MAX_WARNINGS).await.map_err(faults::of_store)?;
+        let warnings = warnings.into_iter().map(wire::warnings).collect();
+        Ok(Response::new(v1::GetJobResponse { job: Some(wire::job(&job)), dead, warnings }))
     }
 
     async fn list_jobs(
@@ -115,7 +127,7 @@ impl JobService for Jobs {
         let limit = limit_of(limit, DEFAULT_IMAGES, MAX_IMAGES);
         let rows = self.0.store.images(id, from_index, limit + 1).await.map_err(faults::of_store)?;
         let next_index = rows.get(limit as usize).map(|row| row.id.index);
-        let images = rows.iter().take(limit as usize).map(wire::image).collect();
+        let images = wire::images(&self.0, id, &rows[..rows.len().min(limit as usize)]).await?;
         Ok(Response::new(v1::ListImagesResponse { images, next_index }))
     }
 

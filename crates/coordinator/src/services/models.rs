@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use seedfarm_core::ModelManifest;
+use seedfarm_core::{AdapterManifest, ModelManifest};
 use seedfarm_proto::v1::{self, model_service_server::ModelService};
 use tonic::{Request, Response, Status};
 
@@ -22,9 +22,30 @@ impl ModelService for Models {
         let models = models.iter().map(|manifest| self.describe(manifest)).collect();
         Ok(Response::new(v1::ListModelsResponse { models }))
     }
+
+    async fn list_adapters(
+        &self,
+        _: Request<v1::ListAdaptersRequest>,
+    ) -> Result<Response<v1::ListAdaptersResponse>, Status> {
+        let adapters = self.0.store.adapters().await.map_err(faults::of_store)?;
+        let adapters = adapters.into_iter().map(|manifest| self.describe_adapter(manifest)).collect();
+        Ok(Response::new(v1::ListAdaptersResponse { adapters }))
+    }
 }
 
 impl Models {
+    fn describe_adapter(&self, manifest: AdapterManifest) -> v1::Adapter {
+        let workers = self.0.board().workers_with_adapter(manifest.digest);
+        v1::Adapter {
+            kind: manifest.kind.as_str().to_owned(),
+            name: manifest.name,
+            digest: manifest.digest.to_string(),
+            family: manifest.family,
+            bytes: manifest.bytes,
+            workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        }
+    }
+
     fn describe(&self, manifest: &ModelManifest) -> v1::Model {
         let digest = manifest.digest();
         let workers = self.0.board().workers_with(digest);

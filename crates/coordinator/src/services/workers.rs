@@ -2,6 +2,7 @@
 
 mod complete;
 mod hello;
+mod picture;
 mod progress;
 mod session;
 mod upload;
@@ -33,5 +34,14 @@ impl WorkerService for Workers {
         request: Request<Streaming<v1::PutArtifactRequest>>,
     ) -> Result<Response<v1::PutArtifactResponse>, Status> {
         upload::put(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    type FetchPictureStream = Answers<v1::FetchPictureResponse>;
+
+    async fn fetch_picture(
+        &self,
+        request: Request<v1::FetchPictureRequest>,
+    ) -> Result<Response<Self::FetchPictureStream>, Status> {
+        picture::fetch(&self.0, &request.into_inner().digest).await.map(Response::new)
     }
 }

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod adapters;
 mod control;
 mod leases;
+mod pictures;
 mod refusals;
 mod replays;
 mod restarts;

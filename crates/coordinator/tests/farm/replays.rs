@@ -206,6 +206,7 @@ async fn store_by_hand(farm: &Farm, grant: &v1::Grant, complete: &v1::Complete) 
             artifact: image.artifact_digest.parse().unwrap(),
             artifact_bytes: image.artifact_bytes,
             duration_ms: 1,
+            warnings: Vec::new(),
         }],
         failure: None,
     };

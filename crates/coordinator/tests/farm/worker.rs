@@ -35,6 +35,7 @@ pub fn hello(n: u128) -> v1::Hello {
         devices: vec![device(0)],
         model_manifests_json: vec![json(&manifest("tiny"))],
         held: Vec::new(),
+        adapters_json: Vec::new(),
     }
 }
 
@@ -163,6 +164,7 @@ impl Worker {
                 artifact_digest: self.upload(&png).await.unwrap(),
                 artifact_bytes: png.len() as u64,
                 duration_ms: 10_000,
+                warnings: Vec::new(),
             });
         }
         v1::Complete {

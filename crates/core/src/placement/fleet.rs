@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Group;
 use super::chunk::Speed;
+use crate::digest::AdapterDigest;
 use crate::id::{JobId, WorkerId};
 
 /// Weight of the newest measurement in a device's speed.
@@ -32,14 +33,22 @@ pub struct Fleet {
     devices: BTreeMap<DeviceId, Device>,
     /// Devices that offer a group, counted by worker; workers that leave are not in it.
     eligible: HashMap<Group, BTreeMap<WorkerId, usize>>,
+    /// What each worker has besides models.
+    adapters: HashMap<WorkerId, BTreeSet<AdapterDigest>>,
 }
 
 impl Fleet {
-    /// A worker is there, with what each of its devices offers. What was known of it before is replaced,
-    /// but for measured speeds of devices that stay.
-    pub fn join(&mut self, worker: WorkerId, devices: impl IntoIterator<Item = (u32, BTreeSet<Group>)>) {
+    /// A worker is there, with what each of its devices offers and the adapters that it has. What was
+    /// known of it before is replaced, but for measured speeds of devices that stay.
+    pub fn join(
+        &mut self,
+        worker: WorkerId,
+        devices: impl IntoIterator<Item = (u32, BTreeSet<Group>)>,
+        adapters: BTreeSet<AdapterDigest>,
+    ) {
         let mut before = self.split_off(worker);
         self.stop(worker);
+        self.adapters.insert(worker, adapters);
         for (device, groups) in devices {
             let id = DeviceId { worker, device };
             for &group in &groups {
@@ -55,6 +64,7 @@ impl Fleet {
     pub fn leave(&mut self, worker: WorkerId) {
         self.split_off(worker);
         self.stop(worker);
+        self.adapters.remove(&worker);
     }
 
     /// A worker takes no more work: it counts as eligible no longer, and nothing is chosen for it.
@@ -65,9 +75,24 @@ impl Fleet {
         });
     }
 
-    /// Whether any connected worker could render for `group`.
-    pub fn offers(&self, group: Group) -> bool {
-        self.eligible.contains_key(&group)
+    /// How many connected workers could render for `group` with the adapters `needs`.
+    pub fn offers(&self, group: Group, needs: &[AdapterDigest]) -> usize {
+        self.workers_for(group, needs).count()
+    }
+
+    /// Whether `worker` has all adapters in `needs`.
+    pub(super) fn has(&self, worker: WorkerId, needs: &[AdapterDigest]) -> bool {
+        let has = |need| self.adapters.get(&worker).is_some_and(|adapters| adapters.contains(need));
+        needs.iter().all(has)
+    }
+
+    fn workers_for<'a>(
+        &'a self,
+        group: Group,
+        needs: &'a [AdapterDigest],
+    ) -> impl Iterator<Item = (&'a WorkerId, usize)> {
+        let workers = self.eligible.get(&group).into_iter().flatten();
+        workers.filter(|(worker, _)| self.has(**worker, needs)).map(|(worker, &devices)| (worker, devices))
     }
 
     /// Notes how long images of `job` took on a device, in milliseconds each.
@@ -95,19 +120,24 @@ impl Fleet {
         self.eligible.get(&group).is_some_and(|workers| workers.contains_key(&worker))
     }
 
-    /// Whether work of `group` that avoids `avoid` may go to `worker`: it is not avoided, or every
-    /// eligible worker is.
-    pub(super) fn may_take(&self, worker: WorkerId, group: Group, avoid: &[WorkerId]) -> bool {
+    /// Whether work of `group` with the adapters `needs` that avoids `avoid` may go to `worker`: it is not
+    /// avoided, or every eligible worker is.
+    pub(super) fn may_take(
+        &self,
+        worker: WorkerId,
+        group: Group,
+        needs: &[AdapterDigest],
+        avoid: &[WorkerId],
+    ) -> bool {
         if !avoid.contains(&worker) {
             return true;
         }
-        let mut eligible = self.eligible.get(&group).into_iter().flat_map(BTreeMap::keys);
-        eligible.all(|other| avoid.contains(other))
+        self.workers_for(group, needs).all(|(other, _)| avoid.contains(other))
     }
 
-    /// Devices eligible for `group`.
-    pub(super) fn devices_for(&self, group: Group) -> usize {
-        self.eligible.get(&group).map_or(0, |workers| workers.values().sum())
+    /// Devices eligible for `group` with the adapters `needs`.
+    pub(super) fn devices_for(&self, group: Group, needs: &[AdapterDigest]) -> usize {
+        self.workers_for(group, needs).map(|(_, devices)| devices).sum()
     }
 
     /// What is known of a device's speed in a job.

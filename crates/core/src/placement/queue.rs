@@ -7,6 +7,7 @@ use std::iter::Peekable;
 
 use super::work::{Offer, Work};
 use super::{DeviceId, Fleet, Group, Retry, Source, chunk};
+use crate::digest::AdapterDigest;
 use crate::id::{Attempt, JobId, WorkerId};
 use crate::range::ImageRange;
 
@@ -17,6 +18,8 @@ pub struct QueuedJob {
     pub id: JobId,
     /// What a device must offer.
     pub group: Group,
+    /// Adapters that a worker must have, too.
+    pub needs: Vec<AdapterDigest>,
     /// Higher goes first.
     pub priority: i32,
     /// When it was submitted, in milliseconds since 1970-01-01 UTC: older goes first.
@@ -53,8 +56,10 @@ pub struct Pick {
 pub struct NoWork {
     /// Groups that the device offers.
     pub groups: usize,
-    /// Jobs with unleased images that it is eligible for.
+    /// Jobs with unleased images whose model it offers.
     pub jobs: usize,
+    /// Those of them that need adapters which its worker lacks.
+    pub lacking: usize,
     /// Ranges that avoid its worker while others are there.
     pub avoided: usize,
     /// Ranges whose time has not come.
@@ -69,6 +74,7 @@ type Rank = (Reverse<i32>, i64, JobId);
 #[derive(Debug)]
 struct Entry {
     group: Group,
+    needs: Vec<AdapterDigest>,
     rank: Rank,
     active: bool,
     work: Work,
@@ -90,7 +96,8 @@ impl Queue {
         }
         let rank = (Reverse(job.priority), job.created_at_ms, job.id);
         let work = Work::new(job.fresh, job.fresh_avoid, job.retries);
-        self.jobs.insert(job.id, Entry { group: job.group, rank, active: job.active, work });
+        let entry = Entry { group: job.group, needs: job.needs, rank, active: job.active, work };
+        self.jobs.insert(job.id, entry);
         self.index(job.id);
     }
 
@@ -145,10 +152,14 @@ impl Queue {
         for (_, _, job) in self.in_order(&groups) {
             let entry = &self.jobs[&job];
             why.jobs += 1;
-            let open = |offer: &Offer<'_>| why.admits(offer, device, entry.group, fleet, now_ms);
+            if !fleet.has(device.worker, &entry.needs) {
+                why.lacking += 1;
+                continue;
+            }
+            let open = |offer: &Offer<'_>| why.admits(offer, device, entry, fleet, now_ms);
             if let Some(offer) = entry.work.offers().find(open) {
                 let speed = fleet.speed(device, job, entry.group);
-                let devices = fleet.devices_for(entry.group);
+                let devices = fleet.devices_for(entry.group, &entry.needs);
                 let most = chunk::size(target_ms, speed, entry.work.waiting(), devices);
                 return Ok(pick(job, device, &offer, most));
             }
@@ -216,14 +227,14 @@ impl Queue {
 
 impl NoWork {
     /// Whether a device may have what is offered; if not, notes why.
-    fn admits(&mut self, offer: &Offer<'_>, id: DeviceId, group: Group, fleet: &Fleet, now_ms: i64) -> bool {
+    fn admits(&mut self, offer: &Offer<'_>, id: DeviceId, entry: &Entry, fleet: &Fleet, now_ms: i64) -> bool {
         if offer.not_before_ms > now_ms {
             self.deferred += 1;
             let due = self.due_ms.unwrap_or(i64::MAX).min(offer.not_before_ms);
             self.due_ms = Some(due);
             return false;
         }
-        let open = fleet.may_take(id.worker, group, offer.avoid);
+        let open = fleet.may_take(id.worker, entry.group, &entry.needs, offer.avoid);
         self.avoided += usize::from(!open);
         open
     }

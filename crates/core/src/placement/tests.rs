@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::digest::AdapterDigest;
 use crate::id::{JobId, WorkerId};
 use crate::range::ImageRange;
 
@@ -33,6 +34,7 @@ fn queued(id: u128, priority: i32, created_at_ms: i64, total: u64) -> QueuedJob 
     QueuedJob {
         id: job(id),
         group: group("m"),
+        needs: Vec::new(),
         priority,
         created_at_ms,
         active: true,
@@ -49,7 +51,7 @@ fn retry(row: i64, lo: u64, hi: u64, avoid: Vec<WorkerId>) -> Retry {
 /// Workers 1 to `n`, one device each, all with model `m`.
 fn fleet(n: u128) -> Fleet {
     let mut fleet = Fleet::default();
-    (1..=n).for_each(|i| fleet.join(worker(i), [(0, BTreeSet::from([group("m")]))]));
+    (1..=n).for_each(|i| fleet.join(worker(i), [(0, BTreeSet::from([group("m")]))], BTreeSet::new()));
     fleet
 }
 
@@ -162,7 +164,7 @@ fn chunks_grow_with_measured_speed_and_shrink_toward_the_end() {
 fn a_worker_that_joins_again_is_counted_once_and_keeps_its_speed() {
     let mut fleet = fleet(1);
     fleet.measured(device(1), job(1), group("m"), 1000.0);
-    fleet.join(worker(1), [(0, BTreeSet::from([group("m")]))]);
+    fleet.join(worker(1), [(0, BTreeSet::from([group("m")]))], BTreeSet::new());
     let pick = next(&queue([queued(1, 0, 0, 20)]), &fleet, 1).unwrap();
     assert_eq!(pick.range.len(), 10);
 }
@@ -188,6 +190,49 @@ fn what_could_not_be_leased_goes_back_where_it_was() {
         assert_eq!(next(&queue, &fleet, 1).as_ref(), Some(&pick));
         queue.take(&pick);
     }
+}
+
+fn adapter(name: &str) -> AdapterDigest {
+    AdapterDigest::of_bytes(name.as_bytes())
+}
+
+/// Worker 1 without adapters, worker 2 with `a` and worker 3 with `a` and `b`.
+fn fleet_with_adapters() -> Fleet {
+    let mut fleet = fleet(1);
+    let having = |names: &[&str]| names.iter().map(|name| adapter(name)).collect();
+    fleet.join(worker(2), [(0, BTreeSet::from([group("m")]))], having(&["a"]));
+    fleet.join(worker(3), [(0, BTreeSet::from([group("m")]))], having(&["a", "b"]));
+    fleet
+}
+
+#[test]
+fn a_job_goes_only_to_workers_that_have_every_adapter_it_needs() {
+    let needy = QueuedJob { needs: vec![adapter("a"), adapter("b")], ..queued(1, 9, 0, 1) };
+    let queue = queue([needy, queued(2, 0, 0, 1)]);
+    let fleet = fleet_with_adapters();
+    for (n, expected) in [(1, job(2)), (2, job(2)), (3, job(1))] {
+        assert_eq!(next(&queue, &fleet, n).map(|pick| pick.job), Some(expected), "worker {n}");
+    }
+    assert_eq!(fleet.offers(group("m"), &[adapter("a")]), 2);
+    assert_eq!(fleet.offers(group("m"), &[adapter("c")]), 0);
+}
+
+#[test]
+fn a_device_without_the_adapters_says_so_and_gets_them_when_it_joins_again() {
+    let queue = queue([QueuedJob { needs: vec![adapter("a")], ..queued(1, 0, 0, 1) }]);
+    let mut fleet = fleet(1);
+    let why = queue.choose(device(1), &fleet, 0, TARGET_MS).unwrap_err();
+    assert_eq!((why.jobs, why.lacking), (1, 1));
+    fleet.join(worker(1), [(0, BTreeSet::from([group("m")]))], BTreeSet::from([adapter("a")]));
+    assert!(next(&queue, &fleet, 1).is_some());
+}
+
+#[test]
+fn an_avoided_worker_is_forgiven_when_no_other_has_the_adapters() {
+    let mut waiting = QueuedJob { needs: vec![adapter("b")], ..queued(1, 0, 0, 1) };
+    waiting.fresh_avoid = vec![worker(3)];
+    let queue = queue([waiting]);
+    assert!(next(&queue, &fleet_with_adapters(), 3).is_some());
 }
 
 /// One thing that happens to the farm.
@@ -267,7 +312,7 @@ impl Farm {
                 };
             }
             Step::Stop(n) => self.fleet.stop(worker(n)),
-            Step::Join(n) => self.fleet.join(worker(n), [(0, BTreeSet::from([group("m")]))]),
+            Step::Join(n) => self.fleet.join(worker(n), [(0, BTreeSet::from([group("m")]))], BTreeSet::new()),
         }
     }
 

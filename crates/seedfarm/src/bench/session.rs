@@ -198,6 +198,7 @@ fn hello(terms: &Terms, worker: WorkerId) -> Result<v1::Hello> {
         }],
         model_manifests_json: vec![serde_json::to_string(&terms.manifest)?],
         held: Vec::new(),
+        adapters_json: Vec::new(),
     })
 }
 

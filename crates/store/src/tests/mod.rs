@@ -3,6 +3,7 @@
 mod completing;
 mod concurrency;
 mod jobs;
+mod materials;
 mod proxy;
 mod reading;
 mod reign;
@@ -247,5 +248,6 @@ pub(super) fn image(plan: &JobPlan, index: u64) -> NewResult {
         artifact: ArtifactDigest::of_bytes(digest.as_bytes()),
         artifact_bytes: 1234,
         duration_ms: 50,
+        warnings: Vec::new(),
     }
 }

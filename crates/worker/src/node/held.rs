@@ -116,5 +116,6 @@ fn rendered(image: &StoredImage) -> v1::RenderedImage {
         artifact_digest: image.artifact.to_string(),
         artifact_bytes: image.bytes,
         duration_ms: image.duration_ms,
+        warnings: image.warnings.clone(),
     }
 }

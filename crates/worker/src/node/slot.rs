@@ -21,6 +21,7 @@ use crate::error::WorkerError;
 use crate::event::Event;
 use crate::lease::{Lease, Stop};
 use crate::outbox::Outbox;
+use crate::pictures::PictureStore;
 use crate::renderer::Fault;
 use crate::storing::StoreThread;
 
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub outbox: Arc<Outbox>,
     pub events: mpsc::Sender<Event>,
     pub previews: bool,
+    pub pictures: Arc<PictureStore>,
 }
 
 impl Slot {
@@ -72,6 +74,7 @@ impl Slot {
             numerics: fingerprints.keys().copied().collect(),
             batch: device.batch,
             previews: shared.previews,
+            pictures: Arc::clone(&shared.pictures),
             made,
             events: shared.events.clone(),
         };

@@ -34,6 +34,7 @@ fn picture_file(index: u64) -> (StoredImage, Vec<u8>) {
         artifact: ArtifactDigest::of_bytes(&file),
         bytes: file.len() as u64,
         duration_ms: 10 + index,
+        warnings: (0..index % 2).map(|_| "the prompt's end was not read".to_owned()).collect(),
     };
     (image, file)
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use seedfarm_core::ArtifactDigest;
 use seedfarm_core::completion::Fence;
 use seedfarm_proto::v1::session_request::Message as Said;
 use seedfarm_proto::v1::session_response::Message as Told;
@@ -41,13 +43,33 @@ pub struct Coordinator {
 pub struct Shelf {
     files: watch::Sender<BTreeMap<String, Vec<u8>>>,
     refusals: Mutex<Vec<Status>>,
+    pictures: Mutex<BTreeMap<String, Vec<u8>>>,
+    asked: AtomicUsize,
     gate: Semaphore,
 }
 
 impl Shelf {
     fn new() -> Self {
         let (files, _) = watch::channel(BTreeMap::new());
-        Self { files, refusals: Mutex::default(), gate: Semaphore::new(Semaphore::MAX_PERMITS) }
+        Self {
+            files,
+            refusals: Mutex::default(),
+            pictures: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        }
+    }
+
+    /// Offers a picture under the digest of `named`, and answers that digest.
+    pub fn offer(&self, named: &[u8], file: Vec<u8>) -> ArtifactDigest {
+        let digest = ArtifactDigest::of_bytes(named);
+        self.pictures.lock().unwrap().insert(digest.to_string(), file);
+        digest
+    }
+
+    /// How often a picture was asked for.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// The file under a digest.
@@ -121,10 +143,29 @@ impl WorkerService for Service {
         if let Some(refusal) = self.shelf.refusals.lock().unwrap().pop() {
             return Err(refusal);
         }
-        assert_eq!(seedfarm_core::ArtifactDigest::of_bytes(&file).to_string(), digest);
+        assert_eq!(ArtifactDigest::of_bytes(&file).to_string(), digest);
         let mut known = false;
         self.shelf.files.send_modify(|files| known = files.insert(digest, file).is_some());
         Ok(Response::new(v1::PutArtifactResponse { known }))
+    }
+
+    type FetchPictureStream = ReceiverStream<Result<v1::FetchPictureResponse, Status>>;
+
+    async fn fetch_picture(
+        &self,
+        request: Request<v1::FetchPictureRequest>,
+    ) -> Result<Response<Self::FetchPictureStream>, Status> {
+        check_token(&request)?;
+        self.shelf.asked.fetch_add(1, Ordering::Relaxed);
+        let digest = request.into_inner().digest;
+        let file = self.shelf.pictures.lock().unwrap().get(&digest).cloned();
+        let file = file.ok_or_else(|| Status::not_found("the picture is not on the farm"))?;
+        let (sender, chunks) = mpsc::channel(100);
+        for data in file.chunks(100) {
+            let chunk = Some(v1::Chunk { data: data.to_vec() });
+            sender.send(Ok(v1::FetchPictureResponse { chunk })).await.unwrap();
+        }
+        Ok(Response::new(ReceiverStream::new(chunks)))
     }
 }
 

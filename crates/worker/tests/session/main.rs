@@ -7,5 +7,6 @@ mod leases;
 mod leaving;
 mod outages;
 mod painter;
+mod pictures;
 mod recipes;
 mod worker;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use seedfarm_core::completion::FailureClass;
 use seedfarm_core::{ModelDigest, Recipe};
 use seedfarm_picture::Picture;
-use seedfarm_worker::{Fault, RenderFault, Renderer, Step, Watcher};
+use seedfarm_worker::{Drawn, Fault, Pictures, RenderFault, Renderer, Step, Watcher};
 
 /// Holds a painter up before each step until it is let on.
 #[derive(Default)]
@@ -54,8 +54,9 @@ impl Renderer for Painter {
         &mut self,
         model: &ModelDigest,
         recipes: &[Recipe],
+        pictures: &Pictures,
         watcher: &mut Watcher<'_>,
-    ) -> Result<Vec<Picture>, RenderFault> {
+    ) -> Result<Vec<Drawn>, RenderFault> {
         assert_eq!(*model, recipes[0].template.model_digest());
         for step in 1..=recipes[0].template.steps() {
             self.gate.pass();
@@ -65,10 +66,20 @@ impl Renderer for Painter {
                 return Err(RenderFault::Stopped);
             }
         }
-        recipes.iter().map(attempt).collect()
+        recipes
+            .iter()
+            .map(|recipe| Ok(Drawn { picture: attempt(recipe)?, warnings: told(recipe, pictures) }))
+            .collect()
     }
 
     fn forget(&mut self) {}
+}
+
+/// What the painter says of a recipe with pictures: how large each is.
+fn told(recipe: &Recipe, pictures: &Pictures) -> Vec<String> {
+    let named = recipe.template.pictures();
+    let size = |digest| pictures.get(digest).map(|picture| (picture.width(), picture.height()));
+    named.iter().map(|digest| format!("{:?}", size(digest).expect("it was fetched"))).collect()
 }
 
 fn attempt(recipe: &Recipe) -> Result<Picture, RenderFault> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_core::{Fingerprint, Numerics};
-use seedfarm_worker::{Backoff, RenderDevice, WorkerConfig, WorkerError, serve};
+use seedfarm_worker::{Backoff, RenderDevice, Stock, WorkerConfig, WorkerError, serve};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,8 @@ impl Worker {
 
     pub fn start_with(config: WorkerConfig, devices: Vec<RenderDevice>) -> Self {
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(config, vec![recipes::manifest()], devices, shutdown.clone()));
+        let stock = Stock { models: vec![recipes::manifest()], adapters: Vec::new() };
+        let task = tokio::spawn(serve(config, stock, devices, shutdown.clone()));
         Self { shutdown, task }
     }
 

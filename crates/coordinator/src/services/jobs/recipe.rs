@@ -26,11 +26,15 @@ pub(super) async fn get(farm: &Farm, image_id: &str) -> Result<v1::GetRecipeResp
         Some(image) => wire::fingerprint(farm, image.fingerprint).await?,
         None => None,
     };
+    let image = match image {
+        Some(image) => wire::images(farm, id.job, &[image]).await?.pop(),
+        None => None,
+    };
     Ok(v1::GetRecipeResponse {
         recipe_json: recipe.canonical(),
         recipe_digest: recipe.digest().to_string(),
         model: job.model_name,
-        image: image.as_ref().map(wire::image),
+        image,
         fingerprint_json,
     })
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::farm::Farm;
 use crate::services::check_short;
-use crate::{faults, wire};
+use crate::{catalogue, faults, wire};
 
 /// Most bytes of an idempotency key.
 const MAX_KEY_BYTES: usize = 200;
@@ -22,7 +22,8 @@ pub(super) async fn submit(
     let key = check_key(&request.idempotency_key)?;
     let manifest = find_model(farm, &request.model).await?;
     let spec = JobSpec::try_from(request)?;
-    let plan = plan::plan(&spec, &manifest).map_err(|fault| error::invalid(&fault))?;
+    let catalogue = catalogue::of_job(farm, &spec).await?;
+    let plan = plan::plan_with(&spec, &manifest, &catalogue).map_err(|fault| error::invalid(&fault))?;
     let new = NewJob {
         id: JobId::from_uuid(Uuid::now_v7()),
         idempotency_key: key,
@@ -35,12 +36,13 @@ pub(super) async fn submit(
     let inserted = farm.store.insert_job(farm.epoch(), &new, &plan).await.map_err(faults::of_store)?;
     let job = wire::job(&inserted.job);
     let id = inserted.job.id;
+    let warnings = farm.board().wants(&inserted.job).into_iter().collect();
     farm.board().add_job(inserted.job, Vec::new(), Instant::now());
     if inserted.repeated {
         follow(farm, id).await?;
     }
     farm.wake.notify_one();
-    Ok(v1::SubmitJobResponse { job: Some(job), repeated: inserted.repeated })
+    Ok(v1::SubmitJobResponse { job: Some(job), repeated: inserted.repeated, warnings })
 }
 
 /// A job that was there already may have ended between being read and being put on the board.

@@ -1,7 +1,9 @@
 //! Starting a replay: a one-image job, or a verdict at once where nothing can be rendered.
 
 use seedfarm_core::plan::{JobPlan, PlannedLine, SeedPlan};
-use seedfarm_core::{JobId, ModelManifest, Recipe, ReplayId, SeedPolicy, Verdict, limits};
+use seedfarm_core::{
+    AdapterDigest, JobId, ModelManifest, Recipe, RecipeTemplate, ReplayId, SeedPolicy, Verdict, limits,
+};
 use seedfarm_proto::error;
 use seedfarm_proto::v1::{self, create_replay_request};
 use seedfarm_store::{NewJob, NewReplay, Outlook};
@@ -11,7 +13,7 @@ use uuid::Uuid;
 
 use super::original::{self, Original};
 use crate::farm::Farm;
-use crate::{faults, wire};
+use crate::{catalogue, faults, wire};
 
 pub(super) async fn create(farm: &Farm, request: v1::CreateReplayRequest) -> Result<v1::Replay, Status> {
     let original = match request.original {
@@ -41,7 +43,7 @@ pub(super) async fn create(farm: &Farm, request: v1::CreateReplayRequest) -> Res
     Ok(wire::replay(&row))
 }
 
-/// What the replay comes to: the model must be known, and the recipe readable.
+/// What the replay comes to: the recipe must be readable, and all that it names known.
 async fn outlook(farm: &Farm, id: ReplayId, original: &Original) -> Result<Outlook, Status> {
     let recipe = match &original.recipe {
         Ok(recipe) => recipe,
@@ -49,10 +51,39 @@ async fn outlook(farm: &Farm, id: ReplayId, original: &Original) -> Result<Outlo
     };
     let digest = recipe.template.model_digest();
     let manifest = farm.store.model(&digest.to_string()).await.map_err(faults::of_store)?;
-    Ok(match manifest {
-        Some(manifest) => Outlook::Rendered(Box::new(one_image(id, recipe.clone(), manifest))),
-        None => gone(format!("the model {digest} is not known to this farm: start a worker that has it")),
+    let Some(manifest) = manifest else {
+        return Ok(gone(format!("the model {digest} is not known to this farm: start a worker that has it")));
+    };
+    Ok(match missing_part(farm, &recipe.template).await? {
+        Some(missing) => gone(missing),
+        None => Outlook::Rendered(Box::new(one_image(id, recipe.clone(), manifest))),
     })
+}
+
+/// What the recipe needs besides its model and the farm does not have.
+async fn missing_part(farm: &Farm, template: &RecipeTemplate) -> Result<Option<String>, Status> {
+    let unknown = farm.store.unknown_adapters(&template.adapters()).await.map_err(faults::of_store)?;
+    if let Some(digest) = unknown.first() {
+        let kind = kind_of(template, digest);
+        return Ok(Some(format!(
+            "the {kind} {digest} is not known to this farm: start a worker that has it"
+        )));
+    }
+    let named = template.pictures();
+    let there = catalogue::pictures(farm, named.clone()).await?;
+    let missing = named.iter().find(|digest| !there.contains_key(digest));
+    Ok(missing.map(|digest| {
+        format!("the picture {digest} is not on this farm: upload it, with `seedfarm upload FILE`")
+    }))
+}
+
+/// As what a recipe names an adapter.
+fn kind_of(template: &RecipeTemplate, digest: &AdapterDigest) -> &'static str {
+    let extras = &template.extras;
+    if extras.loras.iter().any(|lora| lora.digest == *digest) {
+        return "LoRA";
+    }
+    if extras.controls.iter().any(|control| control.model == *digest) { "ControlNet" } else { "embedding" }
 }
 
 fn gone(missing: String) -> Outlook {

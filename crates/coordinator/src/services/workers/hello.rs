@@ -1,6 +1,6 @@
 //! Reading a worker's Hello. What it says is a stranger's word: everything is held against a limit.
 
-use seedfarm_core::ModelManifest;
+use seedfarm_core::{AdapterManifest, ModelManifest};
 use seedfarm_proto::{error, v1};
 use tonic::{Code, Status};
 
@@ -11,6 +11,8 @@ use crate::services::read_json;
 const MAX_DEVICES: usize = 64;
 /// Most fingerprints of one device.
 const MAX_FINGERPRINTS: usize = 8;
+/// Most adapters of one worker.
+const MAX_ADAPTERS: usize = 10_000;
 /// Most models of one worker.
 const MAX_MODELS: usize = 1000;
 /// Most leases that a worker may say it holds.
@@ -24,6 +26,7 @@ pub(crate) fn read(hello: v1::Hello) -> Result<Introduction, Status> {
     check_name("version", &hello.version)?;
     check_count("devices", hello.devices.len(), MAX_DEVICES)?;
     check_count("models", hello.model_manifests_json.len(), MAX_MODELS)?;
+    check_count("adapters", hello.adapters_json.len(), MAX_ADAPTERS)?;
     check_count("held leases", hello.held.len(), MAX_HELD)?;
     if hello.devices.is_empty() {
         return Err(refused("it names no device"));
@@ -38,6 +41,7 @@ pub(crate) fn read(hello: v1::Hello) -> Result<Introduction, Status> {
         version: hello.version,
         devices,
         manifests: hello.model_manifests_json.iter().map(|json| manifest(json)).collect::<Result<_, _>>()?,
+        adapters: hello.adapters_json.iter().map(|json| adapter(json)).collect::<Result<_, _>>()?,
         held: hello.held.into_iter().map(Into::into).collect(),
     })
 }
@@ -60,6 +64,16 @@ fn manifest(json: &str) -> Result<ModelManifest, Status> {
     check_name("a model's name", &manifest.name)?;
     if manifest.name.is_empty() || manifest.components.is_empty() {
         return Err(refused("a model manifest lacks its name or its components"));
+    }
+    Ok(manifest)
+}
+
+fn adapter(json: &str) -> Result<AdapterManifest, Status> {
+    let manifest: AdapterManifest = read_json("an adapter's manifest", json).map_err(|why| refused(&why))?;
+    check_name("an adapter's name", &manifest.name)?;
+    check_name("an adapter's family", manifest.family.as_deref().unwrap_or_default())?;
+    if manifest.name.is_empty() {
+        return Err(refused("an adapter's manifest lacks its name"));
     }
     Ok(manifest)
 }
@@ -116,6 +130,8 @@ mod tests {
         assert!(reason(v1::Hello { devices: twice, ..hello() }).contains("twice"));
         let manifests = vec!["{}".to_owned()];
         assert!(reason(v1::Hello { model_manifests_json: manifests, ..hello() }).contains("model manifest"));
+        let adapters = vec!["{}".to_owned()];
+        assert!(reason(v1::Hello { adapters_json: adapters, ..hello() }).contains("adapter's manifest"));
         let held = vec![v1::Fence::default(); 10_001];
         assert!(reason(v1::Hello { held, ..hello() }).contains("10001"));
         assert!(read(v1::Hello { worker_id: "w".into(), ..hello() }).is_err());

@@ -85,6 +85,7 @@ async fn store(farm: &Farm, who: &Introduction) -> Result<StoredFingerprint, Sta
     let worker = NewWorker { id: who.worker, name: who.name.clone(), version: who.version.clone() };
     farm.store.upsert_worker(&worker).await.map_err(faults::of_store)?;
     farm.store.put_models(&who.manifests).await.map_err(faults::of_store)?;
+    farm.store.put_adapters(&who.adapters).await.map_err(faults::of_store)?;
     let mut stored = None;
     for fingerprint in who.devices.iter().flat_map(|device| &device.fingerprints) {
         stored = Some(farm.store.put_fingerprint(fingerprint).await.map_err(faults::of_store)?);

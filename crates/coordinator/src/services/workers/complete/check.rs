@@ -102,6 +102,7 @@ fn claim(leased: &Leased, image: &v1::RenderedImage, seen: &mut HashSet<u64>) ->
         artifact: parse::<ArtifactDigest>(&image.artifact_digest)?,
         artifact_bytes: image.artifact_bytes,
         duration_ms: image.duration_ms.min(MAX_DURATION_MS),
+        warnings: image.warnings.clone(),
     })
 }
 
