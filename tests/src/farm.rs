@@ -24,20 +24,37 @@ pub struct Farm {
     port: u16,
     coordinator: RefCell<Option<Child>>,
     workers: Vec<Option<Child>>,
+    /// Where each worker looks for models; empty for the built-in ones.
+    model_folders: Vec<Vec<PathBuf>>,
 }
 
 impl Farm {
     /// A coordinator that answers, and `workers` workers of one thread each that have said hello.
     pub fn start(workers: usize) -> Self {
-        let mut farm =
-            Self { dir: folder(), port: free_port(), coordinator: RefCell::new(None), workers: Vec::new() };
+        let mut farm = Self {
+            dir: folder(),
+            port: free_port(),
+            coordinator: RefCell::new(None),
+            workers: Vec::new(),
+            model_folders: Vec::new(),
+        };
         farm.start_coordinator();
-        for _ in 0..workers {
-            farm.workers.push(None);
-            farm.start_worker(farm.workers.len() - 1);
-        }
+        (0..workers).for_each(|_| farm.push_worker(&[]));
         farm.wait("all workers are connected", |status| status["workers"] == workers);
         farm
+    }
+
+    /// One worker more, which looks for models and adapters in `folders` and has said hello.
+    pub fn add_worker(&mut self, folders: &[&Path]) {
+        self.push_worker(folders);
+        let workers = self.workers.len();
+        self.wait("the new worker is connected", |status| status["workers"] == workers);
+    }
+
+    fn push_worker(&mut self, folders: &[&Path]) {
+        self.workers.push(None);
+        self.model_folders.push(folders.iter().map(|folder| folder.to_path_buf()).collect());
+        self.start_worker(self.workers.len() - 1);
     }
 
     /// The folder that holds everything of this farm.
@@ -92,6 +109,9 @@ impl Farm {
             .expect("the coordinator made a token");
         command.env("SEEDFARM_DATA_DIR", folder).env("SEEDFARM_TOKEN", token.trim());
         command.args(["worker", "--threads", "1", "--previews", "--name", &format!("worker {number}")]);
+        for folder in &self.model_folders[number] {
+            command.arg("--models").arg(folder);
+        }
         self.workers[number] = Some(self.spawn(&mut command, &format!("worker-{number}.log")));
     }
 

@@ -35,7 +35,8 @@ impl Answer {
 ///
 /// # Panics
 /// If nobody answers.
-pub fn request(port: u16, method: &str, path: &str, headers: &[String], body: &str) -> Answer {
+pub fn request(port: u16, method: &str, path: &str, headers: &[String], body: impl AsRef<[u8]>) -> Answer {
+    let body = body.as_ref();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
     let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
@@ -43,7 +44,7 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[String], body: &s
         "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n{lines}\r\n",
         body.len()
     );
-    stream.write_all((head + body).as_bytes()).expect("the request is sent");
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("the request is sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the answer ends");
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer has a head");

@@ -28,6 +28,11 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the tests lie in the repository")
 }
 
+/// The built-in models.
+pub fn models() -> PathBuf {
+    root().join("models")
+}
+
 /// A new empty folder that also the user of a private PostgreSQL may enter.
 pub fn folder() -> TempDir {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -40,7 +45,7 @@ pub fn command(dir: &Path) -> Command {
     let mut command = Command::new(executable());
     let home = dir.join("home");
     command.current_dir(dir).env("SEEDFARM_DATA_DIR", dir.join("data")).env("HOME", home);
-    command.env("SEEDFARM_MODELS", root().join("models"));
+    command.env("SEEDFARM_MODELS", models());
     for name in [
         "DATABASE_URL",
         "SEEDFARM_COORDINATOR",

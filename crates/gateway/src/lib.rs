@@ -55,6 +55,8 @@ fn router(gateway: Gateway) -> Router {
         .route("/api/v1/status", get(api::farm::status))
         .route("/api/v1/workers", get(api::farm::workers))
         .route("/api/v1/models", get(api::farm::models))
+        .route("/api/v1/adapters", get(api::farm::adapters))
+        .route("/api/v1/pictures", post(api::pictures::put))
         .route("/api/v1/jobs", get(api::jobs::list).post(api::submit::submit))
         .route("/api/v1/jobs/{job}", get(api::jobs::get))
         .route("/api/v1/jobs/{job}/cancel", post(api::jobs::cancel))

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     bench, coordinator, db, demo, doctor, fetch, gateway, inspect, job, jobs, models, render, replay, status,
-    submit, up, watch, worker, workers,
+    submit, up, upload, watch, worker, workers,
 };
 
 /// A render farm for diffusion images in which every image is a recipe that anyone can render again
@@ -64,6 +64,7 @@ pub enum Command {
     Worker(worker::WorkerArgs),
     Gateway(gateway::GatewayArgs),
     Submit(Box<submit::SubmitArgs>),
+    Upload(upload::UploadArgs),
     Watch(watch::WatchArgs),
     Fetch(fetch::FetchArgs),
     Jobs(jobs::JobsArgs),

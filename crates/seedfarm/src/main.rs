@@ -1,8 +1,8 @@
 //! The one executable: a subcommand per role.
 //!
 //! `cli` is the command line, `commands` has one file a subcommand, `args` the options that several
-//! share, `client` what talks to a coordinator, `local` what runs one in this process, `text` and
-//! `output` how results are printed, `failure` how errors are.
+//! share, `client` what talks to a coordinator, `local` what runs one in this process, `pictures` reads
+//! the files that people have, `text` and `output` are how results are printed, `failure` how errors are.
 
 mod args;
 mod bench;
@@ -15,6 +15,7 @@ mod human;
 mod local;
 mod memory;
 mod output;
+mod pictures;
 mod progress;
 mod setup;
 mod sheet;

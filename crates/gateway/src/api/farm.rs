@@ -1,4 +1,4 @@
-//! `/status`, `/workers`, `/models`.
+//! `/status`, `/workers`, `/models`, `/adapters`.
 
 use axum::Json;
 use seedfarm_proto::{json, v1};
@@ -19,4 +19,9 @@ pub(crate) async fn workers(caller: Caller) -> Answer {
 pub(crate) async fn models(caller: Caller) -> Answer {
     let models = caller.models().list_models(v1::ListModelsRequest {}).await?.into_inner().models;
     Ok(Json(list(&models, json::model)))
+}
+
+pub(crate) async fn adapters(caller: Caller) -> Answer {
+    let adapters = caller.models().list_adapters(v1::ListAdaptersRequest {}).await?.into_inner().adapters;
+    Ok(Json(list(&adapters, json::adapter)))
 }

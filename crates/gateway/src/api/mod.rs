@@ -4,6 +4,7 @@ pub(crate) mod events;
 pub(crate) mod farm;
 pub(crate) mod images;
 pub(crate) mod jobs;
+pub(crate) mod pictures;
 pub(crate) mod replays;
 pub(crate) mod submit;
 

@@ -28,7 +28,8 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     pub guidance: Option<f64>,
 
-    /// Sampler: ddim, euler or euler_ancestral
+    /// Sampler: ddim, ddpm, euler, euler_ancestral, heun, dpmpp_2m, dpmpp_2m_sde, dpmpp_sde, lcm, unipc or
+    /// pndm
     #[arg(long, value_name = "NAME", value_parser = Sampler::from_name)]
     pub sampler: Option<Sampler>,
 }
@@ -56,7 +57,7 @@ pub struct ArithmeticArgs {
     #[arg(long, value_name = "CLASS", default_value = "strict", value_parser = Numerics::from_name)]
     pub numerics: Numerics,
 
-    /// Source of noise: philox
+    /// Source of noise: philox, or torch-cpu or torch-cuda for what PyTorch draws from the same seed
     #[arg(long, value_name = "SOURCE", default_value = "philox", value_parser = NoiseSource::from_name)]
     pub noise: NoiseSource,
 }
@@ -64,4 +65,27 @@ pub struct ArithmeticArgs {
 /// Reads a seed, for the command line.
 pub fn seed(text: &str) -> Result<u64, Invalid> {
     seedfarm_core::seed::parse_seed(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: SettingsArgs,
+        #[command(flatten)]
+        arithmetic: ArithmeticArgs,
+    }
+
+    #[test]
+    fn the_help_names_every_sampler_and_every_source_of_noise() {
+        let help = Line::command().term_width(1000).render_long_help().to_string();
+        let samplers = Sampler::ALL.map(Sampler::as_str);
+        for name in samplers.into_iter().chain(NoiseSource::ALL.map(NoiseSource::as_str)) {
+            assert!(help.contains(name), "{name} is missing from {help}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 pub mod download;
 pub mod follow;
 pub mod replay;
+pub mod upload;
 
 use std::error::Error as StdError;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::sheet;
+use crate::text;
 use crate::text::job::{is_final, label};
 
 /// Fetch a job's pictures as INDEX-SEED.png
@@ -103,6 +104,10 @@ pub fn document(fetched: &Fetched) -> Value {
     image
 }
 
+fn warnings_of(image: &v1::Image) -> v1::ImageWarnings {
+    v1::ImageWarnings { id: image.id.clone(), texts: image.warnings.clone() }
+}
+
 fn summary(job: &v1::Job, args: &FetchArgs, fetched: &[Fetched], has_sheet: bool) -> String {
     let count = |how: How| fetched.iter().filter(|one| one.how == how).count();
     let kept = match count(How::Kept) {
@@ -112,6 +117,11 @@ fn summary(job: &v1::Job, args: &FetchArgs, fetched: &[Fetched], has_sheet: bool
     let mut lines = vec![format!("{} pictures fetched to {}{kept}", count(How::Fetched), args.out.display())];
     if has_sheet {
         lines.push(format!("contact sheet: {}", args.out.join("contact-sheet.png").display()));
+    }
+    let warned = fetched.iter().filter(|one| !one.image.warnings.is_empty());
+    let warned: Vec<v1::ImageWarnings> = warned.map(|one| warnings_of(&one.image)).collect();
+    if !warned.is_empty() {
+        lines.push(text::job::warnings(&warned));
     }
     if let Some(gone) = fetched.iter().find(|one| one.how == How::Gone) {
         let (count, id) = (count(How::Gone), &gone.image.id);

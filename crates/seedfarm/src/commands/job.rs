@@ -22,7 +22,7 @@ pub struct JobRef {
     pub client: ClientArgs,
 }
 
-/// Show one job, and the images that were given up
+/// Show one job, the images that were given up, and warnings of those that were made
 #[derive(Debug, Clone, Args)]
 pub struct JobArgs {
     #[command(flatten)]
@@ -59,8 +59,19 @@ pub async fn run(args: JobArgs, output: Output) -> Result<Exit> {
     let found = farm.jobs().get_job(v1::GetJobRequest { job_id: args.of.job }).await?.into_inner();
     let job = found.job.context("the coordinator's answer lacks the job")?;
     let dead: Vec<_> = found.dead.iter().map(json::dead).collect();
-    let document = json!({ "job": json::job(&job), "dead": dead });
-    output.result(&document, || format!("{}\n{}", text::job::text(&job), text::job::dead(&found.dead)))?;
+    let warnings: Vec<_> = found.warnings.iter().map(json::warnings).collect();
+    let document = json!({ "job": json::job(&job), "dead": dead, "warnings": warnings });
+    let text = || {
+        let parts =
+            [text::job::text(&job), text::job::dead(&found.dead), text::job::warnings(&found.warnings)];
+        parts
+            .iter()
+            .filter(|part| !part.is_empty())
+            .map(|part| part.trim_end())
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    output.result(&document, text)?;
     Ok(Exit::Done)
 }
 

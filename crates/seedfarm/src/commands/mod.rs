@@ -16,6 +16,7 @@ pub mod replay;
 pub mod status;
 pub mod submit;
 pub mod up;
+pub mod upload;
 pub mod watch;
 pub mod worker;
 pub mod workers;
@@ -38,6 +39,7 @@ pub async fn run(command: Command, output: Output) -> Result<Exit> {
         Command::Worker(args) => worker::run(args, output).await,
         Command::Gateway(args) => gateway::run(args, output).await,
         Command::Submit(args) => submit::run(*args, output).await,
+        Command::Upload(args) => upload::run(args, output).await,
         Command::Watch(args) => watch::run(args, output).await,
         Command::Fetch(args) => fetch::run(args, output).await,
         Command::Jobs(args) => jobs::run(args, output).await,

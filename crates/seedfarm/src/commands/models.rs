@@ -12,7 +12,7 @@ use crate::args::{ClientArgs, ModelArgs};
 use crate::client::Farm;
 use crate::exit::Exit;
 use crate::output::{Output, to_stderr};
-use crate::text::model::{farm_table, local_table};
+use crate::text::model::{adapter_table, farm_table, local_table};
 
 /// List the farm's models, or verify those on this machine
 #[derive(Debug, Clone, Args)]
@@ -32,7 +32,7 @@ pub enum ModelsAction {
     Verify(VerifyArgs),
 }
 
-/// List the models that the farm knows, and how many workers have each
+/// List the models, LoRAs, embeddings and ControlNets that the farm knows, and how many workers have each
 #[derive(Debug, Clone, Args)]
 pub struct ListArgs {
     #[command(flatten)]
@@ -63,8 +63,12 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<Exit> {
 async fn list(args: ListArgs, output: Output) -> Result<Exit> {
     let farm = Farm::connect(&args.client).await?;
     let models = farm.models().list_models(v1::ListModelsRequest {}).await?.into_inner().models;
-    let document = json!({ "models": models.iter().map(json::model).collect::<Vec<_>>() });
-    output.result(&document, || farm_table(&models))?;
+    let adapters = farm.models().list_adapters(v1::ListAdaptersRequest {}).await?.into_inner().adapters;
+    let document = json!({
+        "models": models.iter().map(json::model).collect::<Vec<_>>(),
+        "adapters": adapters.iter().map(json::adapter).collect::<Vec<_>>(),
+    });
+    output.result(&document, || farm_table(&models) + &adapter_table(&adapters))?;
     Ok(Exit::Done)
 }
 

@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings};
-use seedfarm_core::{SeedPolicy, prompt_file};
+use seedfarm_core::{ModelManifest, SeedPolicy, prompt_file};
 use seedfarm_proto::{convert, json, v1};
 use seedfarm_runtime::secret;
 use serde_json::json;
 
 use crate::args::settings::seed;
-use crate::args::{ArithmeticArgs, ClientArgs, SettingsArgs};
+use crate::args::{ArithmeticArgs, ClientArgs, ExtraArgs, SettingsArgs};
 use crate::client::Farm;
 use crate::commands::watch;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::pictures::{Destination, Resolver, names_a_path};
 
 /// The longest prompt file that is read.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -27,13 +28,29 @@ const TRIES: u32 = 3;
 /// Submit a job: a prompt file, or prompts on the command line
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
-A prompt file has one prompt a line, as text or as JSON with the keys prompt, negative_prompt, seed,
-width, height, steps, guidance and sampler. What a line leaves open is taken from the options, then
-from the model.
+A prompt file has one prompt a line, as text or as JSON with these keys, of which only prompt must be
+there. What a line leaves open is taken from the options, then from the model.
+
+  prompt, negative_prompt, seed, width, height, steps, guidance, sampler, eta, guidance_rescale,
+  clip_skip, decode_tile
+  prompt_syntax   \"plain\" or \"weighted\"
+  loras           [{\"name\": \"felt\", \"weight\": 0.8, \"text_weight\": 1}]
+  embeddings      [\"mosaic\"]
+  variation       {\"seed\": \"7\", \"strength\": 0.1}
+  source          {\"image\": \"cat.png\", \"strength\": 0.6, \"mask\": \"mask.png\"}
+  controls        [{\"name\": \"canny\", \"image\": \"edges.png\", \"scale\": 0.8, \"start\": 0, \"end\": 0.5}]
+
+Pictures are paths (from the prompt file's folder; in options from the present one) or digests that
+'seedfarm upload' printed. PNG, JPEG and WebP files are read. A picture of another size than its image
+is cut to the image's proportions around the middle and scaled; where no size is asked for, the image
+takes the size of its source, rounded down to what the model can do.
 
 Examples:
   seedfarm submit prompts.jsonl --seed 42 --count 4 --watch
   seedfarm submit --prompt 'red apple on a yellow background' --count 16
+  seedfarm submit --prompt 'a tiger' --source cat.jpg --strength 0.6
+  seedfarm submit --prompt 'a hat' --source cat.png --mask head.png --lora felt:0.8
+  seedfarm submit --prompt 'a house' --control canny:0.8:0:0.5=edges.png
   generate-prompts | seedfarm submit - --seed-policy derived --json")]
 pub struct SubmitArgs {
     /// Prompt file; - reads standard input
@@ -80,6 +97,9 @@ pub struct SubmitArgs {
     pub settings: SettingsArgs,
 
     #[command(flatten)]
+    pub extras: ExtraArgs,
+
+    #[command(flatten)]
     pub arithmetic: ArithmeticArgs,
 
     #[command(flatten)]
@@ -91,12 +111,15 @@ pub struct SubmitArgs {
 /// # Errors
 /// If the prompt file cannot be read, or the coordinator refuses the job: then nothing is stored.
 pub async fn run(args: SubmitArgs, output: Output) -> Result<Exit> {
-    let spec = spec(&args)?;
+    let mut spec = spec(&args)?;
     let farm = Farm::connect(&args.client).await?;
     let model = match &args.model {
         Some(model) => model.clone(),
         None => only_model(&farm).await?,
     };
+    if names_a_path(&spec) {
+        upload_pictures(&args, &mut spec, &farm, &model, output).await?;
+    }
     let key = match &args.idempotency_key {
         Some(key) => key.clone(),
         None => format!("cli-{}", secret::random_hex(16)?),
@@ -104,15 +127,51 @@ pub async fn run(args: SubmitArgs, output: Output) -> Result<Exit> {
     let sent = send(&farm, convert::submission(spec, model, key.clone())).await;
     let response = sent.map_err(|status| not_acknowledged(status, &key))?;
     let job = response.job.context("the coordinator's answer lacks the job")?;
+    for warning in &response.warnings {
+        output.note(&format!("warning: {warning}"));
+    }
     if args.watch {
         output.note(&format!("{} submitted, {} images", job.id, job.total));
         return watch::follow(&farm, &job.id, None, output).await;
     }
-    let document = json!({ "job": json::job(&job), "repeated": response.repeated });
+    let document = json!({
+        "job": json::job(&job),
+        "repeated": response.repeated,
+        "warnings": response.warnings,
+    });
     output.result(&document, || job.id.clone())?;
     let repeated = if response.repeated { "known by its idempotency key already" } else { "submitted" };
     output.note(&format!("{repeated}, {} images; next: seedfarm watch {}", job.total, job.id));
     Ok(Exit::Done)
+}
+
+/// Hands over the pictures that the request names by path.
+async fn upload_pictures(
+    args: &SubmitArgs,
+    spec: &mut JobSpec,
+    farm: &Farm,
+    model: &str,
+    output: Output,
+) -> Result<()> {
+    let manifest = manifest(farm, model).await?;
+    let resize = !args.extras.no_resize;
+    let mut resolver = Resolver::new(manifest, resize, Destination::Farm(farm.clone()));
+    let folder = args.file.as_deref().filter(|file| !is_stdin(file)).and_then(Path::parent);
+    resolver.resolve(spec, folder.unwrap_or(Path::new(""))).await?;
+    resolver.notes().iter().for_each(|note| output.note(note));
+    Ok(())
+}
+
+/// What the farm knows of a model.
+async fn manifest(farm: &Farm, wanted: &str) -> Result<ModelManifest> {
+    let models = farm.models().list_models(v1::ListModelsRequest {}).await?.into_inner().models;
+    let found = models.iter().find(|model| model.name == wanted || model.digest == wanted);
+    let found = found.ok_or_else(|| {
+        let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+        let message = format!("the model '{wanted}' is unknown; known are {}", names.join(", "));
+        Failure::usage("UNKNOWN_MODEL", message)
+    })?;
+    serde_json::from_str(&found.manifest_json).context("the farm's model cannot be read")
 }
 
 /// Sends a submission; the key makes it safe to send it again when the answer got lost.
@@ -161,7 +220,7 @@ fn spec(args: &SubmitArgs) -> Result<JobSpec> {
         priority: args.priority,
         numerics: args.arithmetic.numerics,
         noise: args.arithmetic.noise,
-        settings: args.settings.settings(),
+        settings: args.extras.onto(args.settings.settings()),
     })
 }
 

@@ -40,6 +40,19 @@ pub fn dead(dead: &[v1::DeadImage]) -> String {
     dead.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Most images with warnings that are shown one by one.
+const MAX_WARNED: usize = 20;
+
+/// What there is to know of images that were made.
+pub fn warnings(warnings: &[v1::ImageWarnings]) -> String {
+    let line = |image: &v1::ImageWarnings| format!("warning: {}: {}", image.id, image.texts.join("; "));
+    let mut lines: Vec<String> = warnings.iter().take(MAX_WARNED).map(line).collect();
+    if warnings.len() > MAX_WARNED {
+        lines.push(format!("warnings of {} more images: see --json", warnings.len() - MAX_WARNED));
+    }
+    lines.join("\n")
+}
+
 /// Many jobs, a row each.
 pub fn table(jobs: &[v1::Job]) -> String {
     let mut table = Table::new(["JOB", "STATE", "DONE", "OF", "FAILED", "MODEL", "CREATED", "NAME"]);

@@ -20,6 +20,25 @@ pub fn farm_table(models: &[v1::Model]) -> String {
     table.render()
 }
 
+/// The farm's LoRAs, embeddings and ControlNets, a row each below the models; nothing where there is none.
+pub fn adapter_table(adapters: &[v1::Adapter]) -> String {
+    if adapters.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["ADAPTER", "KIND", "WORKERS", "FAMILY", "SIZE", "DIGEST"]);
+    for adapter in adapters {
+        table.row([
+            adapter.name.clone(),
+            adapter.kind.clone(),
+            adapter.workers.to_string(),
+            adapter.family.clone().unwrap_or_else(|| "-".to_owned()),
+            human::bytes(adapter.bytes),
+            adapter.digest.clone(),
+        ]);
+    }
+    format!("\n\n{}", table.render())
+}
+
 /// Models on this machine, a row each.
 pub fn local_table(models: &[LocalModel]) -> String {
     let mut table = Table::new(["MODEL", "SIZE", "WEIGHTS", "LICENCE", "DIGEST", "FOLDER"]);
