@@ -122,3 +122,18 @@ async fn a_replay_whose_adapter_is_unknown_is_unverifiable_and_says_so() {
     let missing = outcome.missing.unwrap();
     assert!(missing.contains(&format!("the LoRA {}", AdapterDigest::of_bytes(b"felt"))), "{missing}");
 }
+
+#[tokio::test]
+async fn a_name_passes_to_the_file_that_workers_have_now_and_the_old_one_keeps_its_digest() {
+    let farm = Farm::start(CALM).await;
+    let old = lora("felt", "stable-diffusion");
+    let new = AdapterManifest { digest: AdapterDigest::of_bytes(b"felt again"), ..old.clone() };
+    let gone = connect(&farm, 1, std::slice::from_ref(&old)).await;
+    drop(gone);
+    let mut worker = connect(&farm, 1, std::slice::from_ref(&new)).await;
+    submit(&farm, "felt").await.unwrap();
+    let grant = worker.grant().await;
+    assert_eq!(recipes(&grant)[0].1.template.adapters(), [new.digest]);
+    let submitted = submit(&farm, &old.digest.to_string()).await.unwrap();
+    assert!(submitted.warnings[0].contains("none has all 1 adapters"), "{:?}", submitted.warnings);
+}
