@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use seedfarm_core::{ArtifactDigest, Numerics, PromptSyntax};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::reader::Reader;
 use super::syntax::{self, Piece};
-use super::{encode, read};
+use super::{LearnedWords, encode, read};
 use crate::adapters::{Adapters, Embedding};
 use crate::clip::Encoded;
+use crate::config::ConfigFile;
+use crate::config::clip::ClipConfig;
 use crate::model::Networks;
 use crate::ops::Ops;
-use crate::source::ModelSource;
+use crate::source::{ModelSource, TokenizerSource};
+use crate::tokenizer::PromptTokenizer;
 use crate::{DeviceSpec, Result};
 
 const LARGEST_RELATIVE_ERROR: f32 = 1e-4;
@@ -167,6 +171,30 @@ fn copy(from: &Path, to: &Path) {
             copy(&entry.path(), &to);
         } else {
             std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The reference's own `tokenize_line` gave these, with CLIP's vocabulary and chunks of 75.
+#[test]
+fn long_prompts_are_cut_where_the_reference_cuts_them() {
+    let clip = ClipConfig::read(&ConfigFile::of(Path::new("config.json"), Map::new())).unwrap();
+    let source = TokenizerSource::BuiltIn { padding: "<|endoftext|>" };
+    let tokenizer = PromptTokenizer::load(&source, &clip).unwrap();
+    let reader = Reader { tokenizer: &tokenizer, learned: &LearnedWords::default() };
+    let numbers = |value: &Value| -> Vec<f64> {
+        value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    for case in json("prompt_chunks.json").as_array().unwrap() {
+        let prompt = case[0].as_str().unwrap();
+        let ours = reader.weighted(&syntax::parse(prompt).unwrap().pieces).unwrap();
+        let theirs = case[1].as_array().unwrap();
+        assert_eq!(ours.len(), theirs.len(), "{prompt}");
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            let ids: Vec<f64> = ours.row(&tokenizer).ids.into_iter().map(f64::from).collect();
+            assert_eq!(ids, numbers(&theirs[0]), "{prompt}");
+            let weights: Vec<f32> = numbers(&theirs[1]).into_iter().map(|weight| weight as f32).collect();
+            assert_eq!(ours.weights(77), weights, "{prompt}");
         }
     }
 }
