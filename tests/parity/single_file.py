@@ -23,7 +23,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as judge
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 import noise
 
@@ -271,6 +271,13 @@ SMALL = {
         text_encoder_2=dict(text_config(16, 3, 4, 24, "gelu", projection_dim=16), vocab_size=50, max_position_embeddings=9),
     ),
 }
+PROMPTS = [
+    "",
+    "Doesn't  the ASTRONAUT'S horse\n\tcost 1234 euros?!",
+    "wow! and ! and !!! <|endoftext|> after the end",
+    "naïve Ünïcödé 猫 🐈 e\u0301",
+    "masterpiece, best quality, (photorealistic:1.4), " * 9,
+]
 # The block of Stable Diffusion 2's text encoder that no picture uses, and what training leaves behind.
 UNUSED_BLOCK = 2
 
@@ -414,6 +421,25 @@ def published(kind, configs):
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
+def tokens():
+    """Token ids of transformers' CLIPTokenizer with the vocabulary that is built into the engine."""
+    merges = (HERE / "../../crates/engine/data/clip_merges.txt").read_text(encoding="utf-8").splitlines()
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    alphabet = [*map(chr, own), *(chr(256 + i) for i in range(256 - len(own)))]
+    words = [*alphabet, *(c + "</w>" for c in alphabet), *(m.replace(" ", "") for m in merges)]
+    vocabulary = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    out = []
+    for padding in ("<|endoftext|>", "!"):
+        tokenizer = CLIPTokenizer(
+            vocab=vocabulary, merges=[tuple(m.split(" ")) for m in merges], pad_token=padding, model_max_length=77
+        )
+        read = lambda prompt: tokenizer(prompt, padding="max_length", max_length=77, truncation=True).input_ids
+        # As published: the ids of CLIP for these words.
+        assert read("a photo of a cat")[:7] == [49406, 320, 1125, 539, 320, 2368, 49407]
+        out += [dict(padding=padding, prompt=prompt, ids=read(prompt)) for prompt in PROMPTS]
+    return out
+
+
 def main():
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
@@ -423,8 +449,9 @@ def main():
             weights=small(kind, SMALL[kind], golden), names=published(kind, PUBLISHED[kind]), configs=PUBLISHED[kind]
         )
         print("single-" + kind)
+    facts["tokens"] = tokens()
     save_file(golden, GOLDEN / "single_file.safetensors")
-    (GOLDEN / "single_file.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (GOLDEN / "single_file.json").write_text(json.dumps(facts) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ mod weights;
 pub use adapters::{
     AdapterFamily, AdapterFile, AdapterFileKind, Adapters, Embedding, Lora, describe_adapter,
 };
+pub use checkpoint::check_checkpoint;
 pub use device::{DeviceInfo, DeviceSpec, devices};
 pub use error::{Error, Result};
 pub use fingerprint::{ENGINE_REVISION, fingerprint};

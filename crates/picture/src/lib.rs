@@ -19,7 +19,7 @@ pub use error::PictureError;
 pub use infotext::infotext;
 pub use metadata::{Check, Metadata};
 pub use picture::Picture;
-pub use read::{decode, read_metadata};
+pub use read::{decode, decode_source, read_metadata};
 pub use sheet::contact_sheet;
 pub use write::{Caption, encode, encode_plain};
 

@@ -3,7 +3,8 @@
 use std::io::Cursor;
 
 use png::{
-    BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Info, Limits, Reader, Transformations,
+    BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Info, Limits, OutputInfo, Reader,
+    Transformations,
 };
 use seedfarm_core::limits;
 
@@ -22,17 +23,31 @@ const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
 /// Reads the pixels. Grey, palette and opaque RGBA pictures are widened to RGB; anything that 8-bit RGB
 /// cannot hold is refused.
 pub fn decode(file: &[u8]) -> Result<Picture, PictureError> {
-    let mut reader = open(file)?;
+    let mut reader = open(file, Transformations::EXPAND)?;
     let picture = pixels(&mut reader)?;
     reader.finish().map_err(damaged)?;
     Ok(picture)
+}
+
+/// Reads the pixels of a picture that an image is to start from, as other tools read them: of 16 bits a
+/// channel the upper 8 count, and what an alpha channel hides is seen, as in Pillow's `convert("RGB")`.
+pub fn decode_source(file: &[u8]) -> Result<Picture, PictureError> {
+    let mut reader = open(file, Transformations::EXPAND | Transformations::STRIP_16)?;
+    let (frame, bytes) = frame(&mut reader)?;
+    reader.finish().map_err(damaged)?;
+    let rgb = match frame.color_type {
+        ColorType::Rgba => bytes.chunks_exact(4).flat_map(|pixel| pixel[..3].iter().copied()).collect(),
+        ColorType::GrayscaleAlpha => bytes.iter().step_by(2).flat_map(|&grey| [grey; 3]).collect(),
+        color => widen(color, bytes)?,
+    };
+    Picture::new(frame.width, frame.height, rgb)
 }
 
 /// Reads what the file says of itself, and compares it with what the file holds.
 ///
 /// A picture that 8-bit RGB cannot hold has no pixel digest, but its texts are read all the same.
 pub fn read_metadata(file: &[u8]) -> Result<Metadata, PictureError> {
-    let mut reader = open(file)?;
+    let mut reader = open(file, Transformations::EXPAND)?;
     let picture = match pixels(&mut reader) {
         Err(PictureError::NotRgb8 { .. }) => None,
         other => Some(other?),
@@ -45,7 +60,7 @@ pub fn read_metadata(file: &[u8]) -> Result<Metadata, PictureError> {
 
 type FileReader<'a> = Reader<Cursor<&'a [u8]>>;
 
-fn open(file: &[u8]) -> Result<FileReader<'_>, PictureError> {
+fn open(file: &[u8], transformations: Transformations) -> Result<FileReader<'_>, PictureError> {
     if file.len() > limits::MAX_ARTIFACT_BYTES {
         return Err(PictureError::FileTooLarge { given: file.len() });
     }
@@ -58,7 +73,7 @@ fn open(file: &[u8]) -> Result<FileReader<'_>, PictureError> {
     options.set_ignore_iccp_chunk(true);
     let mut decoder = Decoder::new_with_options(Cursor::new(file), options);
     decoder.set_limits(Limits { bytes: MAX_CHUNK_BYTES });
-    decoder.set_transformations(Transformations::EXPAND);
+    decoder.set_transformations(transformations);
     let header = decoder.read_header_info().map_err(damaged)?;
     check_sides(header.width, header.height)?;
     decoder.read_info().map_err(damaged)
@@ -72,15 +87,21 @@ fn damaged(error: DecodingError) -> PictureError {
 }
 
 fn pixels(reader: &mut FileReader<'_>) -> Result<Picture, PictureError> {
+    let (frame, bytes) = frame(reader)?;
+    if frame.bit_depth != BitDepth::Eight {
+        return Err(PictureError::NotRgb8 { what: "16 bits a channel" });
+    }
+    Picture::new(frame.width, frame.height, widen(frame.color_type, bytes)?)
+}
+
+/// The first picture of the file, in the bytes of its own kind.
+fn frame(reader: &mut FileReader<'_>) -> Result<(OutputInfo, Vec<u8>), PictureError> {
     let (width, height) = (reader.info().width, reader.info().height);
     let size = reader.output_buffer_size().ok_or(PictureError::SideOutOfRange { width, height })?;
     let mut buffer = vec![0; size];
     let frame = reader.next_frame(&mut buffer).map_err(damaged)?;
     buffer.truncate(frame.buffer_size());
-    if frame.bit_depth != BitDepth::Eight {
-        return Err(PictureError::NotRgb8 { what: "16 bits a channel" });
-    }
-    Picture::new(width, height, widen(frame.color_type, buffer)?)
+    Ok((frame, buffer))
 }
 
 fn widen(color: ColorType, bytes: Vec<u8>) -> Result<Vec<u8>, PictureError> {

@@ -1,4 +1,5 @@
-//! The models on this machine, digested once: a cache remembers what each folder's files looked like.
+//! The models on this machine, folders and checkpoints in one file, digested once: a cache remembers what
+//! their files looked like.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -17,10 +18,13 @@ use crate::renderer::chain;
 /// The file that makes a folder a model.
 const INDEX: &str = "model_index.json";
 
+/// How the name of a checkpoint in one file ends.
+const CHECKPOINT: &str = "safetensors";
+
 /// How deep below a model's folder files are looked at.
 const DEPTH: usize = 4;
 
-/// A model in a folder.
+/// A model in a folder or in one file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LocalModel {
     pub folder: PathBuf,
@@ -57,7 +61,7 @@ struct FileMark {
 
 impl Library {
     /// Finds the models in `folders`: each is a model itself, or holds some. One that cannot be used is
-    /// passed over with a warning.
+    /// passed over with a warning, as is a `.safetensors` file that is no checkpoint.
     ///
     /// # Errors
     /// [`WorkerError::NoModel`] where nothing can be used.
@@ -113,9 +117,8 @@ fn program() -> String {
     format!("seedfarm {} engine {ENGINE_REVISION}", env!("CARGO_PKG_VERSION"))
 }
 
-/// The folder itself where it is a model, or else those in it that are.
+/// The folder or file itself where it is a model, or else those in it that are or could be.
 fn model_folders(folder: &Path) -> Vec<PathBuf> {
-    let is_model = |path: &Path| path.join(INDEX).is_file();
     if is_model(folder) {
         return vec![folder.to_owned()];
     }
@@ -132,9 +135,22 @@ fn model_folders(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Whether this is a folder with an index, or a file that calls itself a checkpoint.
+fn is_model(path: &Path) -> bool {
+    let checkpoint = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(CHECKPOINT));
+    path.join(INDEX).is_file() || checkpoint && path.is_file()
+}
+
 fn examine(folder: &Path, old: &Cache) -> Option<CachedModel> {
     let mut files = Vec::new();
-    mark_files(folder, DEPTH, &mut files);
+    if folder.is_file() {
+        // What its people say of it stands beside it.
+        for path in [folder.to_owned(), folder.with_extension("toml")] {
+            mark_file(path, &mut files);
+        }
+    } else {
+        mark_files(folder, DEPTH, &mut files);
+    }
     files.sort();
     if let Some(cached) = old.folders.get(folder).filter(|cached| cached.files == files) {
         return Some(cached.clone());
@@ -152,15 +168,21 @@ fn examine(folder: &Path, old: &Cache) -> Option<CachedModel> {
 fn mark_files(folder: &Path, depth: usize, marks: &mut Vec<FileMark>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let Ok(data) = fs::metadata(&path) else { continue };
-        if data.is_dir() && depth > 0 {
-            mark_files(&path, depth - 1, marks);
-        } else if data.is_file() {
-            let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            let modified_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-            marks.push(FileMark { path, bytes: data.len(), modified_ns });
+        if path.is_dir() {
+            if depth > 0 {
+                mark_files(&path, depth - 1, marks);
+            }
+        } else {
+            mark_file(path, marks);
         }
     }
+}
+
+fn mark_file(path: PathBuf, marks: &mut Vec<FileMark>) {
+    let Some(data) = fs::metadata(&path).ok().filter(fs::Metadata::is_file) else { return };
+    let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+    marks.push(FileMark { path, bytes: data.len(), modified_ns });
 }
 
 #[cfg(test)]
@@ -227,5 +249,41 @@ mod tests {
         let error = scan(&folder.path().join("models"), &folder.path().join("cache")).unwrap_err();
         assert!(error.to_string().contains("models"), "{error}");
         assert!(scan(&folder.path().join("nowhere"), &folder.path().join("cache")).is_err());
+    }
+
+    const SINGLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/parity/models/single-sd1");
+
+    fn copy_of_a_checkpoint(to: &Path) {
+        for ending in ["safetensors", "toml"] {
+            fs::copy(format!("{SINGLE}.{ending}"), to.join(format!("one.{ending}"))).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_in_one_file_is_found_in_its_folder_and_by_its_own_path() {
+        let folder = TempDir::new().unwrap();
+        let (models, cache) = (folder.path().join("models"), folder.path().join("cache.json"));
+        fs::create_dir(&models).unwrap();
+        copy_of_a_checkpoint(&models);
+        // A file that only looks like one, as a LoRA does, spoils nothing.
+        fs::write(models.join("a_lora.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+        let above = scan(&models, &cache).unwrap().manifests();
+        let itself = scan(&models.join("one.safetensors"), &cache).unwrap().manifests();
+        assert_eq!(above, itself);
+        assert_eq!((above.len(), above[0].name.as_str()), (1, "single-sd1"));
+    }
+
+    #[test]
+    fn what_stands_beside_a_checkpoint_is_read_again_when_it_changes() {
+        let folder = TempDir::new().unwrap();
+        let cache = folder.path().join("cache.json");
+        copy_of_a_checkpoint(folder.path());
+        let first = scan(folder.path(), &cache).unwrap().manifests();
+        let beside = folder.path().join("one.toml");
+        let text = fs::read_to_string(&beside).unwrap().replace("single-sd1", "another name");
+        fs::write(&beside, text).unwrap();
+        let second = scan(folder.path(), &cache).unwrap().manifests();
+        assert_eq!(second[0].name, "another name");
+        assert_eq!(second[0].digest(), first[0].digest());
     }
 }

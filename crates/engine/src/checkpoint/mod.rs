@@ -43,8 +43,13 @@ impl Checkpoint {
         let file = SafetensorsFile::open(path)?;
         let kind = family::tell(&file)?;
         let names = Names::of(&file, kind)?;
-        if let Some(key) = file.keys().find(|key| !names::is_leftover(key) && names.part(key).is_none()) {
-            return Err(file.fault(key, "belongs to no part of the model that is computed"));
+        for key in file.keys().filter(|key| !names::is_leftover(key)) {
+            if names.part(key).is_none() {
+                return Err(file.fault(key, "belongs to no part of the model that is computed"));
+            }
+            if names.stored(&file, key, usize::MAX).is_none() {
+                return Err(file.fault(key, UNKNOWN));
+            }
         }
         let sidecar = Sidecar::read(path)?;
         let mut configs = BTreeMap::new();
@@ -113,6 +118,16 @@ impl Checkpoint {
         let layers = self.configs[&part].get("num_hidden_layers").and_then(Value::as_u64);
         layers.and_then(|layers| usize::try_from(layers).ok()).unwrap_or(usize::MAX)
     }
+}
+
+/// Refuses a file that is no checkpoint of Stable Diffusion 1, 2 or XL in one `.safetensors` file. Only its
+/// header is read.
+///
+/// Errors: what the file seems to be instead, or what is wrong with it.
+pub fn check_checkpoint(path: &Path) -> Result<()> {
+    check_name(path)?;
+    let file = SafetensorsFile::open(path)?;
+    family::tell(&file).map(drop)
 }
 
 /// Refuses what is no safetensors file by its name, with the reason.

@@ -56,6 +56,9 @@ const LEFTOVER_NAMES: [&str; 30] = [
     "ztsnr",
 ];
 
+/// Most numbered blocks of one kind; published checkpoints have 12.
+const MAX_BLOCKS: usize = 256;
+
 /// Whether a tensor is left over from training, or only a mark.
 pub(super) fn is_leftover(key: &str) -> bool {
     LEFTOVER_NAMES.contains(&key) || LEFTOVERS.iter().any(|prefix| key.starts_with(prefix))
@@ -138,13 +141,14 @@ impl Names {
     pub fn of(file: &SafetensorsFile, kind: Kind) -> Result<Self> {
         let vae = VAES.into_iter().find(|prefix| file.keys().any(|key| key.starts_with(prefix)));
         let vae = vae.unwrap_or(VAES[0]);
-        let blocks = numbers(file, &format!("{UNET}input_blocks."));
+        let blocks = without_gaps(file, &format!("{UNET}input_blocks."))?;
+        without_gaps(file, &format!("{UNET}output_blocks."))?;
+        let vae_levels = without_gaps(file, &format!("{vae}decoder.up."))?;
         let halves = |block: &usize| file.shape(&format!("{UNET}input_blocks.{block}.0.op.weight")).is_some();
         // The convolution that enters is block 0, and the first that halves stands behind the first layers.
-        let layers = blocks.iter().copied().find(halves).unwrap_or(blocks.len());
-        let vae_levels = numbers(file, &format!("{vae}decoder.up.")).len();
-        if layers < 2 || vae_levels == 0 {
-            let reason = "the blocks of UNet or VAE are not numbered as in a checkpoint".to_owned();
+        let layers = (0..blocks).find(halves).unwrap_or(blocks);
+        if layers < 2 {
+            let reason = format!("'{UNET}input_blocks.*' begin without a residual layer");
             return Err(Error::Malformed { path: file.path().to_owned(), reason });
         }
         Ok(Self { kind, vae, layers: layers - 1, vae_levels })
@@ -303,6 +307,24 @@ fn open_clip(name: &str, whole: Stored, layers: usize) -> Option<Vec<(String, St
         Some((format!("{block}.self_attn.{letter}_proj.{kind}"), whole.clone().part(index, 3)?))
     };
     ["q", "k", "v"].into_iter().enumerate().map(part).collect()
+}
+
+/// How many numbers stand behind a prefix, of which there must be one at least, from 0 on and none left out.
+fn without_gaps(file: &SafetensorsFile, prefix: &str) -> Result<usize> {
+    let numbers = numbers(file, prefix);
+    let malformed = |reason: String| Error::Malformed { path: file.path().to_owned(), reason };
+    if numbers.is_empty() {
+        return Err(malformed(format!("holds no tensor '{prefix}0.*'")));
+    }
+    if numbers.len() > MAX_BLOCKS {
+        return Err(malformed(format!("holds {} of '{prefix}*', more than {MAX_BLOCKS}", numbers.len())));
+    }
+    match numbers.iter().enumerate().find(|(place, number)| place != *number) {
+        Some((place, number)) => {
+            Err(malformed(format!("holds '{prefix}{number}.*', but no '{prefix}{place}.*'")))
+        }
+        None => Ok(numbers.len()),
+    }
 }
 
 /// The numbers that stand behind a prefix, in order and each once.

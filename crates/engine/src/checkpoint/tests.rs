@@ -2,12 +2,12 @@
 //! diffusers; `tests/parity/single_file.py` wrote the references.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use seedfarm_core::Numerics;
 use seedfarm_numerics::philox;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::family::{self, Kind};
@@ -15,11 +15,13 @@ use super::names::{self, Names};
 use super::{Checkpoint, config};
 use crate::DeviceSpec;
 use crate::clip::{ClipTextEncoder, text_roles};
+use crate::config::ConfigFile;
 use crate::config::clip::ClipConfig;
 use crate::config::unet::UnetConfig;
 use crate::config::vae::VaeConfig;
 use crate::ops::Ops;
-use crate::source::{ModelSource, Part};
+use crate::source::{ModelSource, Part, TokenizerSource};
+use crate::tokenizer::PromptTokenizer;
 use crate::unet::{Conditions, Unet};
 use crate::vae::{VaeDecoder, VaeEncoder};
 use crate::weights::SafetensorsFile;
@@ -157,6 +159,19 @@ fn the_numbers_under_each_name_are_those_of_diffusers_bit_for_bit() {
             let digest = format!("{:x}", hex(digest.finalize()));
             assert_eq!(digest, facts(name)["weights"][part.name()], "{name} {}", part.name());
         }
+    }
+}
+
+#[test]
+fn the_built_in_tokenizer_gives_the_ids_of_transformers() {
+    let facts = facts("tokens");
+    for case in facts.as_array().unwrap() {
+        let padding = if case["padding"] == "!" { "!" } else { "<|endoftext|>" };
+        let clip = ConfigFile::of(Path::new("clip"), Map::new());
+        let clip = ClipConfig::read(&clip).unwrap();
+        let tokenizer = PromptTokenizer::load(&TokenizerSource::BuiltIn { padding }, &clip).unwrap();
+        let ours = tokenizer.tokenize(case["prompt"].as_str().unwrap()).unwrap();
+        assert_eq!(json!(ours.ids), case["ids"], "{}", case["prompt"]);
     }
 }
 

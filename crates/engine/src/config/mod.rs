@@ -75,11 +75,6 @@ impl ConfigFile {
         Self { path: path.to_owned(), values }
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// An error about one key of this file.
     pub fn fault(&self, key: &str, reason: impl Into<String>) -> Error {
         Error::Config { path: self.path.clone(), key: key.to_owned(), reason: reason.into() }

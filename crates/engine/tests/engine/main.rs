@@ -1,5 +1,6 @@
 //! The engine as its callers see it: real weights, real pictures.
 
+mod checkpoints;
 mod golden;
 mod hostile;
 mod invariance;

@@ -31,3 +31,9 @@ save("a1111.png", "RGB", {"parameters": latin})
 save("a1111_unicode.png", "RGBA", {"parameters": f"りんご 🍎\n{SETTINGS}"})
 save("comfyui_packed.png", "P", {"prompt": '{"3": {"class_type": "KSampler"}}', "workflow": "{}"}, zip=True)
 save("grey.png", "L", {})
+
+# Pixels that are seen through, and one bit a pixel.
+veiled = gradient("RGBA")
+veiled.putalpha(Image.linear_gradient("L").resize((5, 3)))
+veiled.save(HERE / "transparent.png")
+gradient("1").save(HERE / "one_bit.png")

@@ -30,7 +30,7 @@ pub struct ModelArgs {
 /// A model on this machine.
 #[derive(Debug, Clone)]
 pub struct LocalModel {
-    /// Its folder.
+    /// Its folder, or the file of a checkpoint.
     pub folder: PathBuf,
     /// What it is.
     pub manifest: ModelManifest,
@@ -101,8 +101,9 @@ impl ModelArgs {
 /// # Errors
 /// If there is no such model, or there are several and none was named.
 pub fn choose(args: &ModelArgs, wanted: Option<&str>) -> Result<LocalModel> {
-    if let Some(folder) = wanted.map(Path::new).filter(|folder| folder.join(INDEX).is_file()) {
-        return local_model(folder.to_owned());
+    let is_path = |path: &&Path| path.join(INDEX).is_file() || path.is_file() && path.extension().is_some();
+    if let Some(path) = wanted.map(Path::new).filter(is_path) {
+        return local_model(path.to_owned());
     }
     if let Some(path) = wanted.filter(|text| text.contains('/')) {
         return Err(no_model_in(Path::new(path)).into());
@@ -137,20 +138,24 @@ fn local_model(folder: PathBuf) -> Result<LocalModel> {
 
 fn no_model_in(folder: &Path) -> Failure {
     let message = format!(
-        "{} holds no model: a model is a folder in the layout that diffusers writes, with a {INDEX}",
+        "{} holds no model: a model is a folder in the layout that diffusers writes, with a {INDEX}, or a \
+         checkpoint in one .safetensors file",
         folder.display()
     );
     Failure::usage("NO_MODEL", message)
 }
 
-/// `folder` itself if it is a model, else the models right in it, by name.
+/// `folder` itself if it is a model or a file, else the models right in it, by name. Of the files in it only
+/// checkpoints are models: LoRAs and VAEs are called the same.
 fn models_in(folder: &Path) -> Vec<PathBuf> {
-    if folder.join(INDEX).is_file() {
+    if folder.join(INDEX).is_file() || folder.is_file() {
         return vec![folder.to_owned()];
     }
+    let is_model = |path: &PathBuf| {
+        path.join(INDEX).is_file() || path.is_file() && seedfarm_engine::check_checkpoint(path).is_ok()
+    };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut models: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.join(INDEX).is_file()).collect();
+    let mut models: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_model).collect();
     models.sort();
     models
 }
@@ -176,6 +181,26 @@ mod tests {
         let args = ModelArgs { folders: vec![folder.path().to_owned(), folder.path().join("a")] };
         let found = args.model_folders().unwrap();
         assert_eq!(found, vec![folder.path().join("a"), folder.path().join("b")]);
+    }
+
+    #[test]
+    fn checkpoints_in_one_file_are_models_and_other_files_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = Path::new(SOURCE_TREE).join("../tests/parity/models/single-sd2");
+        let path = folder.path().join("a.safetensors");
+        std::fs::copy(checkpoint.with_extension("safetensors"), &path).unwrap();
+        std::fs::copy(checkpoint.with_extension("toml"), folder.path().join("a.toml")).unwrap();
+        std::fs::write(folder.path().join("lora.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+        std::fs::write(folder.path().join("old.ckpt"), b"\x80\x02").unwrap();
+        let args = |path: &Path| ModelArgs { folders: vec![path.to_owned()] };
+        let names = |args: ModelArgs| {
+            args.load().unwrap().into_iter().map(|model| model.manifest.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(args(folder.path())), ["single-sd2"]);
+        assert_eq!(names(args(&path)), ["single-sd2"]);
+        let pickle = folder.path().join("old.ckpt");
+        let error = choose(&ModelArgs::default(), pickle.to_str()).unwrap_err();
+        assert!(format!("{error:#}").contains("is a pickle"), "{error:#}");
     }
 
     #[test]
