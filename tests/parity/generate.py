@@ -29,9 +29,11 @@ import controlnet
 import lora
 import noise
 import prompts
+import samplers
 import sdxl
 import single_file
 import tiny_models
+import torch_noise
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN, MODELS = HERE / "golden", HERE / "models"
@@ -168,6 +170,8 @@ def main():
     controlnet.main(MODELS, GOLDEN, case, run, *sdxl.main(MODELS, GOLDEN, case, run))
     prompts.main()
     lora.main()
+    samplers.main()
+    torch_noise.main()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@ samplers are compared with: timesteps, noise levels, and latents after each call
 
     venv/bin/python samplers.py
 
-Writes `golden/samplers.json` (the cases) and `golden/samplers.safetensors`.
+Writes `golden/samplers.json` (the cases) and `golden/samplers.safetensors`; and each sampler once with each of two
+models of `models/` to `golden/sampler_images.json` and `.safetensors`.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from diffusers import (
     HeunDiscreteScheduler,
     LCMScheduler,
     PNDMScheduler,
+    StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
@@ -37,7 +39,7 @@ from diffusers.schedulers.scheduling_utils import AysSchedules
 sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
 sde = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde")
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN, MODELS = (pathlib.Path(__file__).parent / name for name in ("golden", "models"))
 SHAPE = (1, 2, 2, 2)
 SEED = 2**40 + 9
 SAMPLERS = {
@@ -59,8 +61,8 @@ ZERO_SNR = ("ddim", "ddpm", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sd
 COUNTS = (1, 2, 3, 4, 5, 7, 10, 13, 20, 25, 28, 30, 48, 50, 61, 96, 100, 144, 250, 333, 499, 500)
 
 
-def draw(number):
-    return torch.from_numpy(noise.standard_normal(SEED, number, SHAPE))
+def draw(number, shape=SHAPE):
+    return torch.from_numpy(noise.standard_normal(SEED, number, tuple(shape)))
 
 
 def network(x, t):
@@ -74,13 +76,13 @@ class Path:
 
     first_step = 0
 
-    def __init__(self, *_args):
-        self.calls = 0
+    def __init__(self, latents, *_args):
+        self.calls, self.shape = 0, latents.shape
 
     def __call__(self, sigma, sigma_next):
         step, half = self.first_step + self.calls // 2, self.calls % 2
         self.calls += 1
-        new = draw(1 + 2 * step + half)
+        new = draw(1 + 2 * step + half, self.shape)
         if half == 0:
             self.middle, self.first = float(sigma_next), new
             return new
@@ -90,11 +92,11 @@ class Path:
 
 
 def use_draws(first_step):
-    """Gives every scheduler the draws of Seedfarm's numbering."""
+    """Gives every scheduler the draws of Seedfarm's numbering, in the shape that it asks for."""
     draws = iter(range(first_step + 1, 10_000))
     for name, module in sys.modules.items():
         if name.startswith("diffusers.schedulers.scheduling_") and hasattr(module, "randn_tensor"):
-            module.randn_tensor = lambda *_, **__: draw(next(draws))
+            module.randn_tensor = lambda shape, *_, **__: draw(next(draws), shape)
     Path.first_step = first_step
     sde.BrownianTreeNoiseSampler = Path
 
@@ -240,9 +242,53 @@ def rescales():
         yield dict(amount=amount), dict(prompted=prompted, guided=guided, rescaled=rescaled)
 
 
+def images():
+    """Each sampler once with each of two small models through diffusers' own pipeline, in the form of `cases.json`."""
+    for model, guidance, prompt, negative in (
+        ("tiny-sd1", 4.0, "an astronaut on the moon", "lazy dog"), ("tiny-sd2", 1.0, "wow! red apple", "")
+    ):
+        pipe = StableDiffusionPipeline.from_pretrained(
+            MODELS / model, torch_dtype=torch.float32, safety_checker=None, feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        trained = pipe.scheduler.config
+        for sampler, (kind, extra) in SAMPLERS.items():
+            # What the engine reads from a configuration that does not say.
+            same = dict(set_alpha_to_one=trained.get("set_alpha_to_one", True))
+            pipe.scheduler = kind.from_config(trained, **same, **extra)
+            use_draws(0)
+            shape = (1, pipe.unet.config.in_channels, 24 // pipe.vae_scale_factor, 40 // pipe.vae_scale_factor)
+            at_end = {}
+            image = pipe(
+                prompt=prompt, negative_prompt=negative, width=40, height=24, num_inference_steps=5,
+                guidance_scale=guidance, output_type="np",
+                latents=torch.from_numpy(noise.standard_normal(SEED, 0, shape)),
+                callback_on_step_end=lambda _pipe, _step, _t, values: at_end.update(values) or values,
+            ).images[0]
+            name = f"{model}/{sampler}-5-{guidance:g}"
+            spec = dict(
+                name=name, model=model, sampler=sampler, steps=5, guidance=guidance, seed=str(SEED), prompt=prompt,
+                negative_prompt=negative, width=40, height=24, latents_after=[5],
+            )
+            rgb = torch.from_numpy((image * 255).round().astype("uint8"))
+            yield spec, {"latents_after_5": at_end["latents"].clone(), "rgb": rgb}
+
+
+def draw_images():
+    specs, tensors = [], {}
+    for spec, values in images():
+        key = spec["name"].split("/")[1]
+        specs.append(spec)
+        tensors.update({f"{key}/{name}": value.contiguous() for name, value in values.items()})
+    save_file(tensors, GOLDEN / "sampler_images.safetensors")
+    (GOLDEN / "sampler_images.json").write_text(json.dumps(specs, indent=1) + "\n")
+
+
 def main():
     noise.check()
     torch.set_grad_enabled(False)
+    draw_images()
     specs, tensors = [], {}
     for index, spec in enumerate(cases()):
         tensors.update({f"{index}/{name}": value for name, value in run(spec).items()})

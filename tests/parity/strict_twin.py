@@ -4,23 +4,24 @@
     venv/bin/python strict_twin.py
 
 Renders the recipes below with the two tiny models and the built-in one and writes `golden/strict.json`: each
-recipe with the SHA-256 of its last latents (as float32, lowest byte first) and of its pixels. Takes a minute on one
-core.
+recipe with the SHA-256 of its last latents (as float32, lowest byte first) and of its pixels. Takes four minutes
+on one core.
 
 Token ids are those of transformers, which `generate.py` wrote to `golden/tokens.json`; operations are in
-`crates/numerics/tests/golden/strict.py`, networks in `strict_networks.py`, noise in `noise.py`.
+`crates/numerics/tests/golden/strict.py`, networks in `strict_networks.py`, samplers in
+`strict_samplers.py`, noise in `noise.py`.
 """
 
 import hashlib
 import json
-import math
 import pathlib
 import struct
 
 import numpy as np
 
+import strict_samplers
 from noise import standard_normal
-from strict_networks import BUILT_IN, D, F, TOKENS, Model, decode, encode, predict
+from strict_networks import BUILT_IN, F, TOKENS, Model, decode, encode, predict
 
 HERE = pathlib.Path(__file__).parent
 EMPTY, CAT, HORSE, WOW, UNICODE, LONG = TOKENS["prompts"]
@@ -41,7 +42,7 @@ def recipe(name, sampler, steps, guidance, seed, prompt, negative, size, batch=N
     schedule = dict(SCHEDULES[model], **schedule)
     return dict(
         name=name, model=model, batch=batch, sampler=sampler, noise_schedule=schedule,
-        timesteps=timesteps(schedule, sampler, steps), guidance=guidance, seed=str(seed), prompt=prompt,
+        timesteps=strict_samplers.spaced(schedule, sampler, steps), guidance=guidance, seed=str(seed), prompt=prompt,
         negative_prompt=negative, width=size[0], height=size[1],
     )
 
@@ -85,111 +86,34 @@ def recipes():
             batch="emoji", spacing="linspace",
         )
 
-
-def timesteps(schedule, sampler, n):
-    steps, spacing = schedule["train_steps"], schedule["spacing"]
-    if spacing == "leading":
-        chosen = [float(min(i * (steps // n) + schedule["steps_offset"], steps - 1)) for i in range(n)]
-    elif spacing == "trailing":
-        chosen = [float(np.rint(steps - i * (steps / n))) - 1 for i in range(n)]
-    else:
-        chosen = [0.0] if n == 1 else [i * ((steps - 1) / (n - 1)) for i in range(n - 1)] + [float(steps - 1)]
-        chosen = [float(np.rint(t)) if sampler == "ddim" else float(F(t)) for t in chosen]
-    return sorted(chosen, reverse=True)
-
-
-def alphas(schedule):
-    n = schedule["train_steps"]
-    scaled = schedule["beta_curve"] == "scaled_linear"
-    ends = (schedule["beta_start"], schedule["beta_end"])
-    b, c = (F(math.sqrt(end)) if scaled else F(end) for end in ends)
-    gap = (c - b) / F(n - 1)
-    i = np.arange(n)
-    beta = np.where(i < n // 2, b + gap * i.astype(F), c - gap * (n - 1 - i).astype(F))
-    beta = beta * beta if scaled else beta
-    return np.cumprod((F(1) - beta).astype(D)).astype(F)
-
-
-class Ddim:
-    draws = False
-
-    def __init__(self, schedule, timesteps):
-        self.alpha, self.initial = alphas(schedule), F(1)
-        self.velocity = schedule["prediction"] == "v_prediction"
-        stride = schedule["train_steps"] // len(timesteps)
-        end = F(1) if schedule["set_alpha_to_one"] else self.alpha[0]
-        at = [int(t) for t in timesteps]
-        self.pairs = [(self.alpha[t], self.alpha[t - stride] if t >= stride else end) for t in at]
-
-    def model_input(self, k, x):
-        return x
-
-    def step(self, k, x, p, noise):
-        a, b = self.pairs[k]
-        image, rest = np.sqrt(a), np.sqrt(F(1) - a)
-        d, e = (image * x - rest * p, image * p + rest * x) if self.velocity else ((x - rest * p) / image, p)
-        return np.sqrt(b) * d + np.sqrt(F(1) - b) * e
-
-
-class Euler:
-    draws = False
-
-    def __init__(self, schedule, timesteps):
-        alpha = alphas(schedule)
-        self.velocity = schedule["prediction"] == "v_prediction"
-        s = np.sqrt((F(1) - alpha) / alpha).astype(D)
-        s = np.append(s, s[-1])
-        level = lambda t, i: F((s[i + 1] - s[i]) * (t - i) + s[i])
-        self.levels = [level(t, int(t)) for t in timesteps] + [F(0)]
-        m = D(max(self.levels))
-        self.initial = F(np.sqrt(m * m + 1)) if schedule["spacing"] == "leading" else F(m)
-
-    def model_input(self, k, x):
-        s = D(self.levels[k])
-        return x / F(np.sqrt(s * s + 1))
-
-    def denoised(self, k, x, p):
-        s = D(self.levels[k])
-        if self.velocity:
-            return p * F(-s / np.sqrt(s * s + 1)) + x / F(s * s + 1)
-        return x - F(s) * p
-
-    def step(self, k, x, p, noise):
-        s, z = self.levels[k], self.levels[k + 1]
-        return x + ((x - self.denoised(k, x, p)) / s) * (z - s)
-
-
-class EulerAncestral(Euler):
-    draws = True
-
-    def step(self, k, x, p, noise):
-        s, z = D(self.levels[k]), D(self.levels[k + 1])
-        up = np.sqrt(max(((z * z) * (s * s - z * z)) / (s * s), D(0)))
-        down = np.sqrt(max(z * z - up * up, D(0)))
-        d = self.denoised(k, x, p)
-        return (x + ((x - d) / F(s)) * (F(down) - F(s))) + noise * F(up)
-
-
-SAMPLERS = dict(ddim=Ddim, euler=Euler, euler_ancestral=EulerAncestral)
+    others = ["ddpm", "heun", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "lcm", "unipc", "pndm"]
+    for index, sampler in enumerate(others):
+        guidance = 1.0 + 3.5 * (index % 2)
+        yield recipe(one + sampler, sampler, 3, guidance, 20 + index, CAT, EMPTY, (16, 8))
+        yield recipe(two + sampler, sampler, 3, 5.5 - guidance, 30 + index, WOW, HORSE, (8, 16))
+        yield recipe(three + sampler, sampler, 2, guidance, 40 + index, CAT, EMPTY, (24, 16))
+    for index, sampler in enumerate(["heun", "dpmpp_sde", "unipc", "pndm"]):
+        for place in range(2):
+            yield recipe(
+                f"{one}{sampler}-together-{place}", sampler, 3, 2.0, 50 + index + 4 * place, CAT, HORSE, (8, 8),
+                batch=sampler,
+            )
 
 
 def sample(model, recipe):
     """The last latents of a recipe."""
-    sampler = SAMPLERS[recipe["sampler"]](recipe["noise_schedule"], recipe["timesteps"])
     scale = 2 ** (len(model.vae[0]["block_out_channels"]) - 1)
     shape = (model.unet[0]["in_channels"], recipe["height"] // scale, recipe["width"] // scale)
     noise = lambda draw: standard_normal(int(recipe["seed"]), draw, shape)
     guidance = recipe["guidance"]
     texts = [recipe["negative_prompt"], recipe["prompt"]] if guidance > 1 else [recipe["prompt"]]
     texts = np.concatenate([encode(model, text) for text in texts])
-    x = noise(0) * sampler.initial
-    for k, timestep in enumerate(recipe["timesteps"]):
-        shown = np.stack([sampler.model_input(k, x)] * len(texts))
-        p = predict(model, shown, timestep, texts)
-        p = p[0] + F(guidance) * (p[1] - p[0]) if len(texts) == 2 else p[0]
-        x = sampler.step(k, x, p, noise(k + 1) if sampler.draws else None)
-        assert x.dtype == F
-    return x
+
+    def network(shown, timestep):
+        p = predict(model, np.stack([shown] * len(texts)), timestep, texts)
+        return p[0] + F(guidance) * (p[1] - p[0]) if len(texts) == 2 else p[0]
+
+    return strict_samplers.sample(recipe, noise, network)[-1]
 
 
 def main():

@@ -139,9 +139,8 @@ impl NoiseSchedule {
             if cut { t.floor() } else { t.round_ties_even() }
         };
         match sampler.grid() {
-            Grid::Points => exact.map(|t| f64::from(t as f32)).collect(),
             Grid::Inner => exact.map(whole).collect(),
-            _ => exact.collect(),
+            _ => exact.map(|t| f64::from(t as f32)).collect(),
         }
     }
 }

@@ -56,10 +56,7 @@ pub(super) enum Grid {
 
 impl Sampler {
     /// Every sampler, in the order in which help texts list them.
-    pub const ALL: [Self; 3] = [Self::Ddim, Self::Euler, Self::EulerAncestral];
-
-    /// The same, with those that are not offered yet.
-    pub const EVERY: [Self; 11] = [
+    pub const ALL: [Self; 11] = [
         Self::Ddim,
         Self::Ddpm,
         Self::Euler,
@@ -114,7 +111,7 @@ impl Sampler {
             "plms" => "pndm",
             name => name,
         };
-        choice("sampler", name, &Self::EVERY, Self::as_str)
+        choice("sampler", name, &Self::ALL, Self::as_str)
     }
 
     /// The eta that the sampler uses when a recipe names none; `None` where it has no such setting.
@@ -136,7 +133,7 @@ impl Sampler {
             (Some(eta), Some(_)) => format!("eta {eta} is outside 0 to 1"),
             (Some(eta), None) => {
                 let with: Vec<&str> =
-                    Self::EVERY.iter().filter(|s| s.default_eta().is_some()).map(|s| s.as_str()).collect();
+                    Self::ALL.iter().filter(|s| s.default_eta().is_some()).map(|s| s.as_str()).collect();
                 format!("eta {eta} is given, but {} has none; {} have", self.as_str(), with.join(" and "))
             }
         };

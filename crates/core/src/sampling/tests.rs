@@ -163,7 +163,7 @@ fn a_schedule_of_levels_needs_a_sampler_on_levels_and_fitting_steps() {
     assert!(error.contains("51") && error.contains("50"), "{error}");
     let error = NoiseSchedule::default().resolve(Sampler::UniPc, 1000).unwrap_err().to_string();
     assert!(error.contains("twice"), "{error}");
-    for sampler in Sampler::EVERY {
+    for sampler in Sampler::ALL {
         for steps in [0, 1001, u32::MAX] {
             assert!(NoiseSchedule::default().resolve(sampler, steps).is_err(), "{sampler:?} {steps}");
         }
@@ -172,7 +172,7 @@ fn a_schedule_of_levels_needs_a_sampler_on_levels_and_fitting_steps() {
 
 #[test]
 fn every_sampler_is_found_by_its_name() {
-    for sampler in Sampler::EVERY {
+    for sampler in Sampler::ALL {
         assert_eq!(Sampler::from_name(sampler.as_str()), Ok(sampler));
         assert_eq!(serde_json::to_value(sampler).unwrap(), sampler.as_str());
     }

@@ -21,7 +21,11 @@ mod lcm;
 #[cfg(test)]
 mod parity_tests;
 mod pndm;
+#[cfg(test)]
+mod refusal_tests;
 mod sigmas;
+#[cfg(test)]
+mod strict_tests;
 mod unipc;
 
 use seedfarm_core::{NoiseSchedule, Sampler};

@@ -120,7 +120,7 @@ impl Case<'_> {
 }
 
 /// The network of `samplers.py`.
-fn network(x: &[f32], timestep: f64) -> Vec<f32> {
+pub(super) fn network(x: &[f32], timestep: f64) -> Vec<f32> {
     let slope = (0.9 - 0.3 * (timestep / 1000.0)) as f32;
     let before = |index: usize| x[(index + x.len() - 1) % x.len()];
     let value = |(index, x): (usize, &f32)| x * slope / (1.0 + 0.05 * x * x) + 0.1 * before(index) - 0.02;

@@ -183,6 +183,12 @@ impl Planner<'_> {
     /// The move from timestep `from` to timestep `to`, or past the first one to the end.
     fn step(&self, mean: Mean, here: f64, from: f64, to: f64) -> Result<Move> {
         let a = f64::from(self.alphas.at(from)?);
+        if a == 0.0 {
+            return Err(Error::Recipe(format!(
+                "at timestep {from} nothing is left of the image, where pndm cannot start: use another spacing \
+                 or sampler"
+            )));
+        }
         let b = f64::from(if to < 0.0 { self.last } else { self.alphas.at(to)? });
         let noise = (a - b) / (a * (1.0 - b).sqrt() + (a * (1.0 - a) * b).sqrt());
         Ok(Move {

@@ -60,8 +60,8 @@ fn files(name: &str) -> (&str, String) {
     }
 }
 
-fn cases(name: &str) -> Vec<Value> {
-    let path = repository().join("tests/parity/golden").join(files(name).0);
+fn cases(file: &str, name: &str) -> Vec<Value> {
+    let path = repository().join("tests/parity/golden").join(file);
     let mut values: Value = serde_json::from_slice(&std::fs::read(path).expect("the cases are there"))
         .expect("the cases are JSON");
     let cases = if values.is_array() { values.take() } else { values["cases"].take() };
@@ -70,14 +70,19 @@ fn cases(name: &str) -> Vec<Value> {
 }
 
 fn agrees_with_diffusers(name: &str) {
+    let (specs, results) = files(name);
+    agrees(name, specs, &results);
+}
+
+fn agrees(name: &str, specs: &str, results: &str) {
     let parity = repository().join("tests/parity");
     let folder = if name == "emoji-starter" { emoji_starter() } else { parity.join("models").join(name) };
     let golden: HashMap<String, Tensor> =
-        candle_core::safetensors::load(parity.join("golden").join(files(name).1), &Device::Cpu)
+        candle_core::safetensors::load(parity.join("golden").join(results), &Device::Cpu)
             .expect("the references are there");
     for numerics in Numerics::ALL {
         let model = Model::load(&folder, &DeviceSpec::Cpu, numerics, 0).expect("the model loads");
-        for case in &cases(name) {
+        for case in &cases(specs, name) {
             let (_, key) = case["name"].as_str().and_then(|name| name.split_once('/')).expect("model/case");
             let (image, latents) = render(&model, recipe_of(&model, numerics, case));
             for step in case["latents_after"].as_array().expect("a list") {
@@ -105,6 +110,16 @@ fn odd_sizes_and_a_head_count_in_one_number_agree_with_diffusers() {
 #[test]
 fn velocity_prediction_linear_projections_and_a_list_of_heads_agree_with_diffusers() {
     agrees_with_diffusers("tiny-sd2");
+}
+
+#[test]
+fn every_sampler_draws_what_diffusers_draws_with_guidance() {
+    agrees("tiny-sd1", "sampler_images.json", "sampler_images.safetensors");
+}
+
+#[test]
+fn every_sampler_draws_what_diffusers_draws_under_velocity_prediction() {
+    agrees("tiny-sd2", "sampler_images.json", "sampler_images.safetensors");
 }
 
 #[test]
