@@ -28,6 +28,7 @@ import autoencoders
 import controlnet
 import lora
 import noise
+import pictures
 import prompts
 import samplers
 import sdxl
@@ -172,6 +173,7 @@ def main():
     lora.main()
     samplers.main()
     torch_noise.main()
+    pictures.main(MODELS, GOLDEN)
 
 
 if __name__ == "__main__":

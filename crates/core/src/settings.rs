@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::digest::ArtifactDigest;
 use crate::invalid::Invalid;
 use crate::recipe::{PromptSyntax, Variation};
-use crate::sampling::Sampler;
+use crate::sampling::{Sampler, SigmaSchedule};
 
 /// Settings that a job gives for all its lines and a line may give for itself; what both leave open
 /// comes from the model's defaults.
@@ -36,6 +36,9 @@ pub struct Settings {
     /// The sampler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampler: Option<Sampler>,
+    /// How noise levels are chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<SigmaSchedule>,
     /// Share of fresh noise in each step, 0 to 1, of samplers that take some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,

@@ -50,6 +50,24 @@ pub(crate) struct Call<'a> {
     pub scale: f64,
 }
 
+/// Whether a folder says that it holds a ControlNet.
+pub(crate) fn is_folder(folder: &Path) -> bool {
+    let class = ConfigFile::read(&folder.join(CONFIG)).ok();
+    class.is_some_and(|file| {
+        file.get("_class_name").and_then(|class| class.as_str()) == Some("ControlNetModel")
+    })
+}
+
+/// The width of the texts that a ControlNet looks at, from its configuration alone.
+pub(crate) fn text_width(folder: &Path) -> Result<usize> {
+    Ok(ControlNetConfig::read(&ConfigFile::read(&folder.join(CONFIG))?)?.trunk.text_width)
+}
+
+/// The files that a ControlNet is made of.
+pub(crate) fn files(folder: &Path) -> Result<Vec<String>> {
+    Ok(vec![CONFIG.to_owned(), find_weights(folder, WEIGHTS)?])
+}
+
 impl ControlNet {
     /// Loads a ControlNet from its folder, as diffusers saves one: `config.json` and safetensors.
     ///

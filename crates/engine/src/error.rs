@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use seedfarm_core::Numerics;
+use seedfarm_core::{AdapterDigest, Numerics};
 
 /// Why the engine refused or failed. Messages name the file, the key and the value.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,17 @@ pub enum Error {
         /// Digest of what is loaded.
         loaded: String,
     },
+    /// An adapter that is not on this machine.
+    #[error("the {kind} {digest} is not on this machine: put its file among the models")]
+    NoAdapter {
+        /// `lora`, `embedding` or `control`.
+        kind: &'static str,
+        /// Its digest.
+        digest: AdapterDigest,
+    },
+    /// The adapters that the recipe names do not fit the model.
+    #[error("the model cannot be loaded with the recipe's adapters")]
+    Adapters(#[source] Box<Error>),
     /// A recipe that this model or this version cannot render.
     #[error("the recipe cannot be rendered: {0}")]
     Recipe(String),
@@ -125,6 +136,16 @@ pub enum Error {
         #[source]
         source: rayon::ThreadPoolBuildError,
     },
+}
+
+impl Error {
+    /// The same failure of a model that would load without its adapters.
+    pub(crate) fn of_adapters(self) -> Self {
+        match self {
+            Self::Io { .. } | Self::Device { .. } | Self::NumericsOnDevice { .. } | Self::Tensors(_) => self,
+            other => Self::Adapters(Box::new(other)),
+        }
+    }
 }
 
 /// The engine's result.

@@ -74,6 +74,11 @@ impl ModelFolder {
         self.family
     }
 
+    /// A file or folder in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     /// A part's folder.
     pub fn part(&self, part: Part) -> PathBuf {
         self.root.join(part.name())

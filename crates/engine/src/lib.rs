@@ -23,6 +23,7 @@ mod manifest;
 mod model;
 #[cfg(test)]
 mod network_tests;
+mod networks;
 mod noise;
 mod ops;
 #[cfg(test)]
@@ -40,14 +41,12 @@ mod vae;
 mod vocabulary;
 mod weights;
 
-pub use adapters::{
-    AdapterFamily, AdapterFile, AdapterFileKind, Adapters, Embedding, Lora, describe_adapter,
-};
+pub use adapters::describe_adapter;
 pub use checkpoint::check_checkpoint;
 pub use device::{DeviceInfo, DeviceSpec, devices};
 pub use error::{Error, Result};
 pub use fingerprint::{ENGINE_REVISION, fingerprint};
 pub use manifest::read_manifest;
 pub use model::Model;
-pub use render::{Observer, Progress, Rendered, StageSeconds, Unobserved, group};
+pub use render::{Observer, Picture, Pictures, Progress, Rendered, StageSeconds, Unobserved, group};
 pub use tokenizer::PromptTokens;

@@ -18,9 +18,12 @@ use crate::config::vae::VaeConfig;
 use crate::config::{ConfigFile, scheduler};
 use crate::folder::ModelFolder;
 use crate::sidecar::Sidecar;
-use crate::source::{ModelSource, Part};
+use crate::source::{Family, ModelSource, Part};
 use crate::vocabulary::CLIP_MERGES;
 use crate::{Error, Result};
+
+/// Width of the texts that the UNet of Stable Diffusion 2 looks at.
+const SD2_TEXT_WIDTH: usize = 1024;
 
 /// Reads the manifest of a model, a folder or a checkpoint in one file, digesting every file that enters the
 /// pixels.
@@ -43,7 +46,7 @@ pub fn read_manifest(model: &Path) -> Result<ModelManifest> {
     };
     Ok(ModelManifest {
         name: sidecar.name().map_or_else(|| own_name(model), str::to_owned),
-        family: source.family().as_str().to_owned(),
+        family: family(&source, &unet).to_owned(),
         components,
         noise_schedule: schedule.noise_schedule,
         defaults,
@@ -53,6 +56,14 @@ pub fn read_manifest(model: &Path) -> Result<ModelManifest> {
         weights_bytes: weights_bytes(&source, model)?,
         licence: sidecar.licence().map(str::to_owned),
     })
+}
+
+/// The family of a model: Stable Diffusion 2 has the layers of 1, but looks at wider texts.
+fn family(source: &ModelSource, unet: &UnetConfig) -> &'static str {
+    match source.family() {
+        Family::StableDiffusion if unet.trunk.text_width == SD2_TEXT_WIDTH => "stable-diffusion-2",
+        family => family.as_str(),
+    }
 }
 
 /// Bytes of all weights.

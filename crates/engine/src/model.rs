@@ -1,63 +1,87 @@
 //! A loaded model: its networks on a device, in one class of arithmetic.
 
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use rayon::ThreadPool;
-use seedfarm_core::{ModelManifest, Numerics, PromptSyntax, Recipe};
+use seedfarm_core::recipe::{Extras, Lora};
+use seedfarm_core::{AdapterDigest, ModelManifest, Numerics, Recipe, RecipeTemplate};
 
-use crate::adapters::{Adapters, ModelShape};
-use crate::clip::{ClipTextEncoder, Encoded, TextRole, text_roles};
-use crate::config::clip::ClipConfig;
-use crate::config::unet::UnetConfig;
-use crate::config::vae::VaeConfig;
+use crate::adapters::Adapters;
 use crate::device::DeviceSpec;
-use crate::embeddings::Embeddings;
-use crate::fit::{self, UnetInput};
+use crate::fit::UnetInput;
 use crate::manifest::read_manifest;
+use crate::networks::Networks;
 use crate::ops::Ops;
-use crate::prompt::{self, LearnedWords, TextPart};
-use crate::render::{Observer, Rendered, Run, StageSeconds, check_batch, time_stages};
-use crate::source::{ModelSource, Part};
-use crate::tokenizer::{PromptTokenizer, PromptTokens};
-use crate::unet::Unet;
-use crate::vae::VaeDecoder;
+use crate::render::{Observer, Pictures, Rendered, Run, StageSeconds, check_batch, time_stages};
+use crate::source::ModelSource;
+use crate::tokenizer::PromptTokens;
 use crate::{Error, Result};
-
-/// The networks, apart from the threads that run them.
-pub(crate) struct Networks {
-    pub ops: Ops,
-    /// In the order of [`text_roles`]; there is at least one.
-    pub texts: Vec<TextPart>,
-    /// Whether an empty negative prompt is shown to the UNet as zeros.
-    pub zero_empty_negative: bool,
-    pub embeddings: Embeddings,
-    pub unet: Unet,
-    /// What the UNet wants to see.
-    pub input: UnetInput,
-    pub vae: VaeDecoder,
-}
 
 /// A model that is ready to render.
 pub struct Model {
     manifest: ModelManifest,
     networks: Networks,
+    /// What was merged into the networks.
+    loras: Vec<Lora>,
+    /// What was taught to the text encoders.
+    embeddings: BTreeMap<String, AdapterDigest>,
     threads: ThreadPool,
 }
 
 impl Model {
-    /// Loads a model folder onto a device, for one class of arithmetic.
+    /// Loads a model without adapters onto a device, for one class of arithmetic.
     ///
     /// `threads` is how many threads render; 0 is one for each processor. Pixels do not depend on it.
     ///
     /// Errors: everything that [`read_manifest`] refuses; weights that are damaged or do not fit their
     /// configuration, naming file and tensor; a device that is not there.
-    pub fn load(folder: &Path, device: &DeviceSpec, numerics: Numerics, threads: usize) -> Result<Self> {
-        let manifest = read_manifest(folder)?;
+    pub fn load(model: &Path, device: &DeviceSpec, numerics: Numerics, threads: usize) -> Result<Self> {
+        Self::load_with(model, device, numerics, (&Extras::default(), Adapters::default()), threads)
+    }
+
+    /// Loads a model with the adapters that a recipe names, in its class of arithmetic. `paths` says where
+    /// adapters are; it may hold others as well.
+    ///
+    /// Errors: as [`Model::load`]; an adapter that is not in `paths` or whose bytes have another digest;
+    /// [`Error::Adapters`] for one that does not fit the model.
+    pub fn load_for(
+        model: &Path,
+        device: &DeviceSpec,
+        template: &RecipeTemplate,
+        paths: &HashMap<AdapterDigest, PathBuf>,
+        threads: usize,
+    ) -> Result<Self> {
+        let adapters = Adapters::of(&template.extras, paths)?;
+        Self::load_with(model, device, template.numerics, (&template.extras, adapters), threads)
+    }
+
+    fn load_with(
+        model: &Path,
+        device: &DeviceSpec,
+        numerics: Numerics,
+        (extras, adapters): (&Extras, Adapters),
+        threads: usize,
+    ) -> Result<Self> {
+        let manifest = read_manifest(model)?;
         let ops = Ops::new(numerics, device.open(numerics)?);
-        let networks = Networks::load(&ModelSource::open(folder)?, &Adapters::default(), ops)?;
+        let loaded = Networks::load(&ModelSource::open(model)?, &adapters, ops);
+        // The manifest of a model that is no good by itself was refused above.
+        let networks =
+            loaded.map_err(|error| if adapters.is_empty() { error } else { error.of_adapters() })?;
         let threads = thread_pool(threads)?;
         tracing::debug!(model.name = manifest.name, device = %device, ?numerics, "model loaded");
-        Ok(Self { manifest, networks, threads })
+        let (loras, embeddings) = (extras.loras.clone(), extras.embeddings.clone());
+        Ok(Self { manifest, networks, loras, embeddings, threads })
+    }
+
+    /// Whether recipes of this template can be rendered with the adapters that were loaded.
+    pub fn serves(&self, template: &RecipeTemplate) -> bool {
+        let extras = &template.extras;
+        let has_control = |digest: &AdapterDigest| self.networks.controls.contains_key(digest);
+        self.loras == extras.loras
+            && self.embeddings == extras.embeddings
+            && extras.controls.iter().all(|control| has_control(&control.model))
     }
 
     /// What the folder was found to hold.
@@ -78,17 +102,23 @@ impl Model {
 
     /// Renders one image for each recipe, in their order.
     ///
-    /// The recipes may differ in prompt, negative prompt, guidance scale and seed, and share everything
-    /// else, guidance being on or off included; see [`crate::group`]. Each image is the same whatever
-    /// stands beside it.
+    /// Recipes that can go together are those of one of [`crate::group`]'s groups. Each image is the same
+    /// whatever stands beside it. `pictures` holds those that the recipes start from or follow.
     ///
-    /// Errors: recipes that do not share a batch, or were made for other weights or another class of
-    /// arithmetic; cancellation; arithmetic that leaves the finite numbers.
-    pub fn render(&self, recipes: &[Recipe], observer: &mut dyn Observer) -> Result<Vec<Rendered>> {
+    /// Errors: recipes that do not share a batch, or were made for other weights, other adapters or another
+    /// class of arithmetic; a picture that is missing or of another size; cancellation; arithmetic that leaves
+    /// the finite numbers.
+    pub fn render(
+        &self,
+        recipes: &[Recipe],
+        pictures: &Pictures,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Rendered>> {
         let Some(first) = recipes.first() else { return Ok(Vec::new()) };
         check_batch(recipes)?;
+        recipes.iter().try_for_each(|recipe| self.check_input(recipe))?;
         self.check_recipe(first)?;
-        self.threads.install(|| Run::new(&self.networks, recipes)?.finish(observer))
+        self.threads.install(|| Run::new(&self.networks, recipes, pictures)?.finish(observer))
     }
 
     /// Times text encoder, UNet and decoder alone on what a recipe asks for: the least of `calls` calls each.
@@ -116,12 +146,8 @@ impl Model {
                 )));
             }
         }
-        if self.networks.input != UnetInput::Latents {
-            return Err(Error::Recipe(
-                "the model changes pictures, and the recipe brings none: choose a model that makes pictures \
-                 from text alone"
-                    .to_owned(),
-            ));
+        if !self.serves(template) {
+            return Err(Error::Recipe("the model was loaded with other adapters than it names".to_owned()));
         }
         if template.timesteps.is_empty()
             || template.timesteps.len() > seedfarm_core::limits::MAX_STEPS as usize
@@ -130,6 +156,21 @@ impl Model {
             return Err(Error::Recipe(format!("{steps} steps are outside 1 to {most}")));
         }
         Ok(())
+    }
+
+    /// A model that changes pictures needs one.
+    fn check_input(&self, recipe: &Recipe) -> Result<()> {
+        let source = recipe.template.extras.source.as_ref();
+        match self.networks.input {
+            UnetInput::Latents => Ok(()),
+            UnetInput::MaskedPicture if source.is_some_and(|source| source.mask.is_some()) => Ok(()),
+            UnetInput::MaskedPicture => Err(Error::Recipe(
+                "the model fills in pictures: the recipe must bring a source picture and a mask".to_owned(),
+            )),
+            UnetInput::Picture => Err(Error::Recipe(
+                "the model edits pictures by instruction, which is not supported".to_owned(),
+            )),
+        }
     }
 
     /// A recipe names the exact weights; others would give another image under its name.
@@ -145,47 +186,6 @@ impl Model {
             wanted: digest(wanted.get(component)),
             loaded: digest(loaded.get(component)),
         })
-    }
-}
-
-impl Networks {
-    /// Loads every part, changed as `adapters` say, and holds them against one another.
-    pub fn load(source: &ModelSource, adapters: &Adapters, ops: Ops) -> Result<Self> {
-        let roles = text_roles(source.family());
-        let read = |role: &TextRole| ClipConfig::read(&source.config(role.encoder)?);
-        let clips = roles.iter().map(read).collect::<Result<Vec<_>>>()?;
-        let unet_file = source.config(Part::Unet)?;
-        let unet = UnetConfig::read(&unet_file)?;
-        let vae = VaeConfig::read(&source.config(Part::Vae)?)?;
-        let input = fit::check(&unet_file, roles, &clips, &unet, vae.latent_channels)?;
-        let text_widths: Vec<usize> = clips.iter().map(|clip| clip.width).collect();
-        let adapted = adapters.open(&ModelShape { unet: &unet, text_widths: &text_widths })?;
-        let mut texts = Vec::with_capacity(roles.len());
-        for (((role, clip), patches), words) in roles.iter().zip(clips).zip(adapted.texts).zip(adapted.words)
-        {
-            let tokenizer = PromptTokenizer::load(&source.tokenizer(role.tokenizer), &clip)?;
-            let weights = source.weights(role.encoder)?.with_patches(patches);
-            texts.push(TextPart {
-                learned: LearnedWords::new(&tokenizer, words)?,
-                tokenizer,
-                encoder: ClipTextEncoder::load(&weights, &ops, clip, *role)?,
-            });
-        }
-        prompt::check_windows(&texts)?;
-        Ok(Self {
-            texts,
-            zero_empty_negative: source.zeros_for_empty_prompt()?,
-            embeddings: Embeddings::default(),
-            unet: Unet::load(&source.weights(Part::Unet)?.with_patches(adapted.unet), &ops, unet)?,
-            input,
-            vae: VaeDecoder::load(&source.weights(Part::Vae)?, &ops, vae)?,
-            ops,
-        })
-    }
-
-    /// Encodes a plain text of one window as every encoder reads it.
-    pub fn encode(&self, text: &str) -> Result<Encoded> {
-        prompt::encode(&self.texts, &prompt::read(&self.texts, text, PromptSyntax::Plain)?, 1, 0)
     }
 }
 

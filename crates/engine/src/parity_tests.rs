@@ -9,7 +9,7 @@ use seedfarm_numerics::philox;
 use serde_json::Value;
 
 use crate::adapters::Adapters;
-use crate::model::Networks;
+use crate::networks::Networks;
 use crate::ops::Ops;
 use crate::samplers::{Settings, sampling};
 use crate::source::ModelSource;

@@ -137,6 +137,20 @@ impl ModelSource {
         }
     }
 
+    /// A small decoder for previews, where one lies with the model: in a folder, `taesd/` as diffusers writes
+    /// it or `taesd_decoder.safetensors`; beside `NAME.safetensors`, `NAME.taesd_decoder.safetensors`.
+    pub fn preview_decoder(&self) -> Option<PathBuf> {
+        let there = |path: PathBuf| path.exists().then_some(path);
+        match self {
+            Self::Folder(folder) => {
+                there(folder.path("taesd")).or_else(|| there(folder.path("taesd_decoder.safetensors")))
+            }
+            Self::Checkpoint(checkpoint) => {
+                there(checkpoint.path().with_extension("taesd_decoder.safetensors"))
+            }
+        }
+    }
+
     /// Whether an empty negative prompt is shown to the UNet as zeros: `force_zeros_for_empty_prompt` of
     /// Stable Diffusion XL, which every published checkpoint of it was made with.
     pub fn zeros_for_empty_prompt(&self) -> Result<bool> {

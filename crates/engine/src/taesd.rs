@@ -8,12 +8,12 @@ use std::path::Path;
 use candle_core::Tensor;
 use seedfarm_numerics::Padding;
 
-use crate::Result;
 use crate::config::ConfigFile;
 use crate::config::taesd::{Stages, TaesdConfig};
 use crate::folder::find_weights;
 use crate::ops::{Conv2d, ConvConfig, Ops};
 use crate::weights::{SafetensorsFile, Stored, Weights, WeightsFile};
+use crate::{Error, Result};
 
 /// Latents are bent towards plus and minus this before they are decoded.
 const LATENT_LIMIT: f32 = 3.0;
@@ -24,6 +24,8 @@ const ORIGINAL_DECODER_OFFSET: usize = 1;
 pub(crate) struct TaesdDecoder {
     ops: Ops,
     layers: Vec<Layer>,
+    latent_channels: usize,
+    pixels_per_latent: usize,
 }
 
 /// A loaded encoder.
@@ -51,7 +53,23 @@ impl TaesdDecoder {
             layers.conv(width, if last { 3 } else { width }, 1, last)?;
         }
         file.expect_all_read(&["encoder."])?;
-        Ok(Self { ops: ops.clone(), layers: layers.layers })
+        let pixels_per_latent = 1 << (channels.len() - 1);
+        let latent_channels = config.latent_channels;
+        Ok(Self { ops: ops.clone(), layers: layers.layers, latent_channels, pixels_per_latent })
+    }
+
+    /// Holds the decoder, from `path`, against the latents that it is to show.
+    ///
+    /// Errors: another number of channels, or another size of pictures.
+    pub fn check_fit(&self, path: &Path, latent_channels: usize, pixels_per_latent: usize) -> Result<()> {
+        if (self.latent_channels, self.pixels_per_latent) == (latent_channels, pixels_per_latent) {
+            return Ok(());
+        }
+        let reason = format!(
+            "shows {} latent channels at {} pixels a side, but the model has {latent_channels} at {pixels_per_latent}",
+            self.latent_channels, self.pixels_per_latent
+        );
+        Err(Error::Malformed { path: path.to_owned(), reason })
     }
 
     /// Latents `[batch, latent_channels, h, w]`, as the sampler has them, to pixels `[batch, 3, 8 h, 8 w]`

@@ -161,7 +161,7 @@ mod tests {
         let image = "ab".repeat(32);
         let text = format!(
             r#"{{"negative_prompt": "n", "prompt_syntax": "weighted", "width": 8, "height": 16, "steps": 3,
-                "guidance": 2, "guidance_rescale": 0.5, "sampler": "euler_a", "eta": 0.25, "clip_skip": 2,
+                "guidance": 2, "guidance_rescale": 0.5, "sampler": "euler_a", "eta": 0.25, "schedule": "karras", "clip_skip": 2,
                 "loras": [{{"name": "a", "weight": 0.5, "text_weight": -1}}, {{"name": "b"}}],
                 "embeddings": ["cat"], "variation": {{"seed": "18446744073709551615", "strength": 0.1}},
                 "source": {{"image": "{image}", "strength": 0.5, "mask": "{image}"}},

@@ -1,6 +1,7 @@
 //! One prompt line: its settings resolved into a recipe without its seed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Catalogue, JobSpec, PictureSize, PlannedLine, PromptLine, Settings};
 use crate::adapter::AdapterKind;
@@ -61,6 +62,8 @@ impl Planner<'_> {
         check_size("height", size.height, manifest)?;
         check_guidance(guidance)?;
         check_steps(steps as usize)?;
+        let noise_schedule = manifest.noise_schedule.in_force(sampler, asked.get(|s| s.schedule));
+        let resolved = noise_schedule.resolve(sampler, steps)?;
         Ok(RecipeTemplate {
             version: RECIPE_VERSION,
             model: manifest.components.clone(),
@@ -70,12 +73,12 @@ impl Planner<'_> {
             width: size.width,
             height: size.height,
             sampler,
-            timesteps: manifest.noise_schedule.timesteps(sampler, steps)?,
-            noise_schedule: manifest.noise_schedule.clone(),
+            timesteps: resolved.timesteps,
+            noise_schedule,
             guidance,
             noise: self.spec.noise,
             numerics: self.spec.numerics,
-            extras: self.extras(asked, sampler, size, steps)?,
+            extras: Extras { sigmas: resolved.sigmas, ..self.extras(asked, sampler, size, steps)? },
         })
     }
 
@@ -90,23 +93,30 @@ impl Planner<'_> {
     fn extras(
         &self,
         asked: &Asked<'_>,
-        _sampler: Sampler,
+        sampler: Sampler,
         size: PictureSize,
         steps: u32,
     ) -> Result<Extras, Invalid> {
+        let source = asked.get(|s| s.source.as_ref());
+        let source = source.map(|source| self.source(source, size, steps)).transpose()?;
+        let sampled = source.as_ref().map_or(0, |source| source.first_step)..steps;
         let extras = Extras {
-            sigmas: None,
             eta: asked.get(|s| s.eta),
             guidance_rescale: asked.get(|s| s.guidance_rescale).unwrap_or_default(),
             clip_skip: asked.get(|s| s.clip_skip).unwrap_or_default(),
             loras: self.loras(asked.get(|s| s.loras.as_deref()).unwrap_or_default())?,
             embeddings: self.embeddings(asked.get(|s| s.embeddings.as_deref()).unwrap_or_default())?,
             variation: asked.get(|s| s.variation),
-            source: asked.get(|s| s.source.as_ref()).map(|s| self.source(s, size, steps)).transpose()?,
-            controls: self.controls(asked.get(|s| s.controls.as_deref()).unwrap_or_default(), size, steps)?,
+            source,
+            controls: self.controls(
+                asked.get(|s| s.controls.as_deref()).unwrap_or_default(),
+                size,
+                &sampled,
+            )?,
             decode_tile: asked.get(|s| s.decode_tile),
+            ..Extras::default()
         };
-        extras.eta.map_or(Ok(()), |eta| check_share("eta", eta))?;
+        sampler.eta(extras.eta)?;
         check_share("guidance_rescale", extras.guidance_rescale)?;
         check_clip_skip(extras.clip_skip)?;
         extras.variation.map_or(Ok(()), |v| check_share("variation strength", v.strength))?;
@@ -175,17 +185,22 @@ impl Planner<'_> {
         &self,
         requests: &[ControlRequest],
         size: PictureSize,
-        steps: u32,
+        sampled: &Range<u32>,
     ) -> Result<Vec<Control>, Invalid> {
         check_count("controls", requests.len(), limits::MAX_CONTROLS)?;
-        requests.iter().map(|request| self.control(request, size, steps)).collect()
+        requests.iter().map(|request| self.control(request, size, sampled)).collect()
     }
 
-    fn control(&self, request: &ControlRequest, size: PictureSize, steps: u32) -> Result<Control, Invalid> {
+    fn control(
+        &self,
+        request: &ControlRequest,
+        size: PictureSize,
+        sampled: &Range<u32>,
+    ) -> Result<Control, Invalid> {
         check_weight("a control's scale", request.scale)?;
         check_share("a control's start", request.start)?;
         check_share("a control's end", request.end)?;
-        let (first_step, end_step) = acting_steps(request.start, request.end, steps);
+        let (first_step, end_step) = acting_steps(request.start, request.end, sampled);
         Ok(Control {
             model: self.adapter(AdapterKind::Control, &request.name)?.digest,
             image: self.catalogue.picture("control picture", &request.image, size)?,
@@ -200,16 +215,17 @@ impl Planner<'_> {
     }
 }
 
-/// The steps at which a ControlNet acts: from the first (from 0) to the one at which it acts no more.
+/// Which of the sampled steps a ControlNet acts at: from the first to the one at which it acts no more.
 ///
-/// As diffusers' `control_guidance_start` and `_end`: step `i` of `n` counts where `i / n` is not below
-/// the start and `(i + 1) / n` is not above the end.
-fn acting_steps(start: f64, end: f64, steps: u32) -> (u32, u32) {
-    let n = f64::from(steps);
-    let acts = |i: &u32| f64::from(*i) / n >= start && f64::from(*i + 1) / n <= end;
-    match (0..steps).find(acts) {
-        Some(first) => (first, (first..steps).find(|i| !acts(i)).unwrap_or(steps)),
-        None => (0, 0),
+/// As diffusers' `control_guidance_start` and `_end`: step `i` of `n` sampled ones counts where `i / n` is
+/// not below the start and `(i + 1) / n` is not above the end.
+fn acting_steps(start: f64, end: f64, sampled: &Range<u32>) -> (u32, u32) {
+    let n = f64::from(sampled.end - sampled.start);
+    let share = |step: u32| f64::from(step - sampled.start) / n;
+    let acts = |step: &u32| share(*step) >= start && share(*step + 1) <= end;
+    match sampled.clone().find(acts) {
+        Some(first) => (first, (first..sampled.end).find(|step| !acts(step)).unwrap_or(sampled.end)),
+        None => (sampled.start, sampled.start),
     }
 }
 

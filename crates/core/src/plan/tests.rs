@@ -164,12 +164,24 @@ fn adapters_and_pictures_are_resolved_to_digests_and_strengths_to_steps() {
     let ink = adapter("ink", AdapterKind::Lora, "stable-diffusion").digest;
     assert_eq!(extras.loras, [Lora { digest: ink, weight: 0.5, text_weight: 0.5 }]);
     assert_eq!(extras.embeddings.keys().collect::<Vec<_>>(), ["cat-toy"]);
-    // diffusers: 20 steps at 0.33 sample int(6.6) = 6; a control from 0.1 to 0.5 acts at steps 2 to 9.
+    // diffusers: 20 steps at 0.33 sample int(6.6) = 6, of which a control from 0.1 to 0.5 acts at 1 and 2.
     assert_eq!(extras.source.as_ref().unwrap().first_step, 14);
-    assert_eq!((extras.controls[0].first_step, extras.controls[0].end_step), (2, 10));
+    assert_eq!((extras.controls[0].first_step, extras.controls[0].end_step), (15, 17));
     assert_eq!((template.adapters().len(), template.pictures()), (3, vec![picture()]));
     let recipe = template.with_seed(1);
     assert_eq!(Recipe::from_json(&recipe.canonical()).unwrap(), recipe);
+}
+
+#[test]
+fn levels_that_do_not_follow_from_the_timesteps_are_kept() {
+    let asked = r#"{"sampler": "euler", "steps": 5, "schedule": "karras"}"#;
+    let template = planned(asked).unwrap();
+    let sigmas = template.extras.sigmas.clone().unwrap();
+    assert_eq!((sigmas.len(), sigmas[5]), (6, 0.0));
+    let recipe = template.with_seed(1);
+    assert_eq!(Recipe::from_json(&recipe.canonical()).unwrap(), recipe);
+    let rising = recipe.canonical().replace(&format!("{}", sigmas[1]), "1e5");
+    assert!(Recipe::from_json(&rising).is_err());
 }
 
 #[test]
@@ -214,7 +226,13 @@ fn bad_adapters_and_pictures_are_refused_with_the_way_out() {
         ),
         (r#"{"clip_skip": 12}"#.to_owned(), "NUMBER_OUT_OF_RANGE", "clip_skip 12"),
         (r#"{"decode_tile": 60}"#.to_owned(), "NUMBER_OUT_OF_RANGE", "decode_tile"),
-        (r#"{"eta": -1}"#.to_owned(), "NUMBER_OUT_OF_RANGE", "eta -1"),
+        (r#"{"eta": -1}"#.to_owned(), "NOISE_SCHEDULE", "eta -1 is outside 0 to 1"),
+        (
+            r#"{"sampler": "ddim", "schedule": "karras"}"#.to_owned(),
+            "NOISE_SCHEDULE",
+            "choose the default one",
+        ),
+        (r#"{"sampler": "euler", "schedule": "cosy"}"#.to_owned(), "NOT_A_PROMPT_LINE", "cosy"),
         (r#"{"prompt_syntax": "compel"}"#.to_owned(), "NOT_A_PROMPT_LINE", "compel"),
     ];
     for (settings, code, words) in cases {

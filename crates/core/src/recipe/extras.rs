@@ -8,9 +8,7 @@ use super::parts::{Control, Lora, Source, Variation, check_count, check_share, c
 use crate::digest::AdapterDigest;
 use crate::invalid::{Invalid, check_text};
 use crate::limits;
-
-/// Largest noise level that is sampled at.
-const MAX_SIGMA: f64 = 1e6;
+use crate::sampling::check_levels;
 
 /// The optional members of a recipe.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -59,7 +57,7 @@ fn is_none(number: &u32) -> bool {
 impl Extras {
     /// Holds every value against its limit, for a recipe of `steps` timesteps.
     pub(super) fn check(&self, steps: usize) -> Result<(), Invalid> {
-        self.check_sigmas(steps)?;
+        self.sigmas.as_ref().map_or(Ok(()), |sigmas| check_levels(sigmas, steps))?;
         self.check_numbers()?;
         check_count("loras", self.loras.len(), limits::MAX_LORAS)?;
         for lora in &self.loras {
@@ -81,23 +79,12 @@ impl Extras {
         self.decode_tile.map_or(Ok(()), check_decode_tile)
     }
 
-    fn check_sigmas(&self, steps: usize) -> Result<(), Invalid> {
-        let Some(sigmas) = &self.sigmas else { return Ok(()) };
-        let inside = sigmas.iter().all(|sigma| (0.0..=MAX_SIGMA).contains(sigma));
-        if sigmas.len() == steps + 1 && inside && sigmas.is_sorted_by(|a, b| a >= b) {
-            return Ok(());
-        }
-        let reason = format!(
-            "sigmas must be {} numbers from {MAX_SIGMA} down to 0, none larger than the one before",
-            steps + 1
-        );
-        Err(Invalid::NotARecipe { reason })
-    }
-
     fn check_pictures(&self, steps: usize) -> Result<(), Invalid> {
         let outside = |field: &str, step: u32, most: usize| {
-            let reason = format!("{field} {step} is outside 0 to {most}");
-            (step as usize > most).then_some(Err(Invalid::NotARecipe { reason })).unwrap_or(Ok(()))
+            if step as usize <= most {
+                return Ok(());
+            }
+            Err(Invalid::NotARecipe { reason: format!("{field} {step} is outside 0 to {most}") })
         };
         if let Some(source) = &self.source {
             check_share("source strength", source.strength)?;

@@ -1,63 +1,69 @@
 //! What an adapter's file is, from its header alone.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use seedfarm_core::ArtifactDigest;
+use seedfarm_core::{AdapterDigest, AdapterKind, AdapterManifest};
 
 use super::embedding::EmbeddingFile;
 use super::family::AdapterFamily;
 use super::keys;
 use super::lora::LoraFile;
+use crate::controlnet;
 use crate::manifest::sha256_of_file;
 use crate::weights::WeightsFile;
 use crate::{Error, Result};
 
-/// What an adapter's file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdapterFile {
-    /// The file.
-    pub path: PathBuf,
-    /// What it holds.
-    pub kind: AdapterFileKind,
-    /// The family of models it was made for, where its widths tell.
-    pub family: Option<AdapterFamily>,
-    /// SHA-256 of its bytes.
-    pub digest: ArtifactDigest,
-    /// Bytes on disk.
-    pub bytes: u64,
-}
-
-/// What an adapter's file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdapterFileKind {
-    /// A LoRA.
-    Lora,
-    /// A textual inversion, with the word that stands for it: the one that the file names, or the file's name.
-    Embedding {
-        /// The word.
-        trigger: String,
-    },
-    /// Tensors of something else.
-    Other,
-}
-
-/// Says what a file is, reading its header and digesting its bytes.
+/// Says what a file or folder is, reading headers and digesting its bytes; `None` for one that is no adapter.
 ///
-/// Errors: a file that is no safetensors file, a pickle among them; a LoRA or embedding that cannot be used,
-/// with the tensor and the reason.
-pub fn describe_adapter(path: &Path) -> Result<AdapterFile> {
+/// Errors: a file that is no safetensors file, a pickle among them; an adapter that cannot be used, with the
+/// tensor or key and the reason.
+pub fn describe_adapter(path: &Path) -> Result<Option<AdapterManifest>> {
+    if path.is_dir() {
+        return if controlnet::is_folder(path) { describe_control(path).map(Some) } else { Ok(None) };
+    }
     refuse_pickle(path)?;
     let names: Vec<String> = WeightsFile::open(path)?.names().map(str::to_owned).collect();
-    let (kind, family) = if names.iter().any(|name| keys::is_loras(name)) {
-        (AdapterFileKind::Lora, lora_family(&LoraFile::open(path)?))
+    let (kind, name, family) = if names.iter().any(|name| keys::is_loras(name)) {
+        (AdapterKind::Lora, stem(path), lora_family(&LoraFile::open(path)?))
     } else if let Ok(embedding) = EmbeddingFile::open(path) {
-        let trigger = embedding.word().map_or_else(|| stem(path), str::to_owned);
-        (AdapterFileKind::Embedding { trigger }, AdapterFamily::of_encoder_widths(&embedding.widths()))
+        let word = embedding.word().map_or_else(|| stem(path), str::to_owned);
+        (AdapterKind::Embedding, word, AdapterFamily::of_encoder_widths(&embedding.widths()))
     } else {
-        (AdapterFileKind::Other, None)
+        return Ok(None);
     };
-    let bytes = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?.len();
-    Ok(AdapterFile { path: path.to_owned(), kind, family, digest: sha256_of_file(path)?, bytes })
+    let family = family.map(|family| family.of_models().to_owned());
+    Ok(Some(AdapterManifest { name, kind, digest: digest_of(kind, path)?, family, bytes: bytes_of(path)? }))
+}
+
+fn describe_control(folder: &Path) -> Result<AdapterManifest> {
+    let family = AdapterFamily::of_text_width(controlnet::text_width(folder)?);
+    let files = controlnet::files(folder)?;
+    let bytes = files.iter().map(|file| bytes_of(&folder.join(file))).sum::<Result<u64>>()?;
+    Ok(AdapterManifest {
+        name: folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        kind: AdapterKind::Control,
+        digest: digest_of(AdapterKind::Control, folder)?,
+        family: family.map(|family| family.of_models().to_owned()),
+        bytes,
+    })
+}
+
+/// SHA-256 of a file; of a ControlNet's folder, of the canonical JSON of its file names and their SHA-256.
+pub(super) fn digest_of(kind: AdapterKind, path: &Path) -> Result<AdapterDigest> {
+    if kind != AdapterKind::Control {
+        return Ok(AdapterDigest::from_bytes(*sha256_of_file(path)?.as_bytes()));
+    }
+    let digest = |file: String| Ok((sha256_of_file(&path.join(&file))?, file));
+    let digests = controlnet::files(path)?.into_iter().map(digest).collect::<Result<Vec<_>>>()?;
+    let by_name: BTreeMap<&str, String> =
+        digests.iter().map(|(digest, file)| (file.as_str(), digest.to_string())).collect();
+    Ok(AdapterDigest::of_json(&by_name))
+}
+
+fn bytes_of(path: &Path) -> Result<u64> {
+    let data = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    Ok(data.len())
 }
 
 fn lora_family(lora: &LoraFile) -> Option<AdapterFamily> {

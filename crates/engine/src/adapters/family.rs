@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A family of models whose layers have the same widths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AdapterFamily {
+pub(crate) enum AdapterFamily {
     /// Stable Diffusion 1.
     Sd1,
     /// Stable Diffusion 2.
@@ -24,6 +24,15 @@ impl AdapterFamily {
             Self::Sd1 => "SD1",
             Self::Sd2 => "SD2",
             Self::Sdxl => "SDXL",
+        }
+    }
+
+    /// The family's name in manifests of models.
+    pub(super) const fn of_models(self) -> &'static str {
+        match self {
+            Self::Sd1 => "stable-diffusion",
+            Self::Sd2 => "stable-diffusion-2",
+            Self::Sdxl => "stable-diffusion-xl",
         }
     }
 

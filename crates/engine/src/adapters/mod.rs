@@ -17,11 +17,15 @@ mod patches;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-pub use self::describe::{AdapterFile, AdapterFileKind, describe_adapter};
-pub use self::family::AdapterFamily;
+use seedfarm_core::recipe::{self, Extras};
+use seedfarm_core::{AdapterDigest, AdapterKind};
+
+pub use self::describe::describe_adapter;
+use self::describe::digest_of;
 pub(crate) use self::patches::Patches;
 
 use self::describe::refuse_pickle;
@@ -30,21 +34,23 @@ use self::family::of_text;
 use self::keys::Network;
 use self::lora::LoraFile;
 use self::old_names::Blocks;
-use crate::Result;
 use crate::config::unet::UnetConfig;
+use crate::{Error, Result};
 
 /// Files that change a model as it is loaded.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Adapters {
+pub(crate) struct Adapters {
     /// LoRAs, in the order in which they are merged.
     pub loras: Vec<Lora>,
     /// Textual inversions.
     pub embeddings: Vec<Embedding>,
+    /// Folders of ControlNets.
+    pub controls: BTreeMap<AdapterDigest, PathBuf>,
 }
 
 /// A LoRA and how strongly it is merged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lora {
+pub(crate) struct Lora {
     /// Its file.
     pub path: PathBuf,
     /// The factor of its changes to the UNet; 0 leaves them out.
@@ -55,7 +61,7 @@ pub struct Lora {
 
 /// A textual inversion and the word that stands for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// The word in prompts.
     pub trigger: String,
     /// Its file.
@@ -80,6 +86,32 @@ pub(crate) struct OpenAdapters {
 }
 
 impl Adapters {
+    /// The adapters that a recipe names, from where `paths` says they are.
+    ///
+    /// Errors: one that is not in `paths` or whose bytes have another digest.
+    pub(crate) fn of(extras: &Extras, paths: &HashMap<AdapterDigest, PathBuf>) -> Result<Self> {
+        let lora = |lora: &recipe::Lora| {
+            let path = find(paths, AdapterKind::Lora, lora.digest)?;
+            Ok(Lora { path, weight: lora.weight, text_weight: lora.text_weight })
+        };
+        let embedding = |(trigger, digest): (&String, &AdapterDigest)| {
+            Ok(Embedding { trigger: trigger.clone(), path: find(paths, AdapterKind::Embedding, *digest)? })
+        };
+        let control = |control: &recipe::Control| {
+            Ok((control.model, find(paths, AdapterKind::Control, control.model)?))
+        };
+        Ok(Self {
+            loras: extras.loras.iter().map(lora).collect::<Result<_>>()?,
+            embeddings: extras.embeddings.iter().map(embedding).collect::<Result<_>>()?,
+            controls: extras.controls.iter().map(control).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.loras.is_empty() && self.embeddings.is_empty() && self.controls.is_empty()
+    }
+
     /// Opens every file and holds it against the model.
     ///
     /// Errors: a pickle; a file that is not what it is used as; one that was made for another family of models;
@@ -99,6 +131,21 @@ impl Adapters {
         }
         Ok(open)
     }
+}
+
+/// Where an adapter is, held against its digest.
+fn find(
+    paths: &HashMap<AdapterDigest, PathBuf>,
+    kind: AdapterKind,
+    digest: AdapterDigest,
+) -> Result<PathBuf> {
+    let path = paths.get(&digest).ok_or(Error::NoAdapter { kind: kind.as_str(), digest })?;
+    let found = digest_of(kind, path)?;
+    if found == digest {
+        return Ok(path.clone());
+    }
+    let reason = format!("has the digest {found}, but the recipe names {digest}: the file was changed");
+    Err(Error::Malformed { path: path.clone(), reason })
 }
 
 impl OpenAdapters {

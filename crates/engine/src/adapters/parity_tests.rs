@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Adapters, Lora, ModelShape};
 use crate::DeviceSpec;
 use crate::config::unet::UnetConfig;
-use crate::model::Networks;
+use crate::networks::Networks;
 use crate::ops::Ops;
 use crate::source::{ModelSource, Part};
 use crate::unet::Conditions;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use seedfarm_core::{ArtifactDigest, Numerics};
+use seedfarm_core::{AdapterDigest, AdapterKind, Numerics};
 use tempfile::TempDir;
 
 use super::*;
 use crate::DeviceSpec;
 use crate::config::unet::UnetConfig;
-use crate::model::Networks;
+use crate::networks::Networks;
 use crate::ops::Ops;
 use crate::source::{ModelSource, Part};
 
@@ -247,30 +247,29 @@ fn no_bytes_of_a_header_make_the_reader_panic() {
 
 #[test]
 fn a_file_is_told_by_its_tensors() {
+    const SDXL: &str = "stable-diffusion-xl";
     let keys = names(TEXT_KEYS);
     let lora = Made::new(&pair(&keys, &[2, 768], &[320, 2]));
-    let described = describe_adapter(&lora.path).unwrap();
-    assert_eq!((described.kind, described.family), (AdapterFileKind::Lora, Some(AdapterFamily::Sd1)));
+    let described = describe_adapter(&lora.path).unwrap().unwrap();
+    assert_eq!((described.kind, described.family.as_deref()), (AdapterKind::Lora, Some("stable-diffusion")));
     let bytes = std::fs::read(&lora.path).unwrap();
-    assert_eq!((described.digest, described.bytes), (ArtifactDigest::of_bytes(&bytes), bytes.len() as u64));
+    assert_eq!((described.digest, described.bytes), (AdapterDigest::of_bytes(&bytes), bytes.len() as u64));
     let second = names("lora_te2_text_model_encoder_layers_0_self_attn_q_proj");
-    let described = describe_adapter(&Made::new(&pair(&second, &[2, 1280], &[1280, 2])).path).unwrap();
-    assert_eq!(described.family, Some(AdapterFamily::Sdxl));
-    let kind = |name: &str, tensors: &[(&str, &[usize], f32)]| {
-        let described = describe_adapter(&Made::named(name, tensors).path).unwrap();
-        (described.kind, described.family)
+    let second = Made::new(&pair(&second, &[2, 1280], &[1280, 2]));
+    assert_eq!(describe_adapter(&second.path).unwrap().unwrap().family.as_deref(), Some(SDXL));
+    let embedding = |name: &str, tensors: &[(&str, &[usize], f32)]| {
+        let described = describe_adapter(&Made::named(name, tensors).path).unwrap()?;
+        assert_eq!(described.kind, AdapterKind::Embedding);
+        Some((described.name, described.family.unwrap_or_default()))
     };
-    let embedding = |trigger: &str| AdapterFileKind::Embedding { trigger: trigger.to_owned() };
-    let params = kind("My Style.v2.safetensors", &[("emb_params", &[2, 1024], 0.1)]);
-    assert_eq!(params, (embedding("My Style.v2"), Some(AdapterFamily::Sd2)));
-    assert_eq!(
-        kind("x.safetensors", &[("<cat>", &[768], 0.1)]),
-        (embedding("<cat>"), Some(AdapterFamily::Sd1))
-    );
-    let both = kind("x.safetensors", &[("clip_l", &[1, 768], 0.1), ("clip_g", &[1, 1280], 0.1)]);
-    assert_eq!(both, (embedding("x"), Some(AdapterFamily::Sdxl)));
-    let other = kind("x.safetensors", &[("a", &[1, 768], 0.1), ("b", &[1, 1280], 0.1)]);
-    assert_eq!(other, (AdapterFileKind::Other, None));
+    let is = |name: &str, family: &str| Some((name.to_owned(), family.to_owned()));
+    let params = embedding("My Style.v2.safetensors", &[("emb_params", &[2, 1024], 0.1)]);
+    assert_eq!(params, is("My Style.v2", "stable-diffusion-2"));
+    let named = embedding("x.safetensors", &[("<cat>", &[768], 0.1)]);
+    assert_eq!(named, is("<cat>", "stable-diffusion"));
+    let both = embedding("x.safetensors", &[("clip_l", &[1, 768], 0.1), ("clip_g", &[1, 1280], 0.1)]);
+    assert_eq!(both, is("x", SDXL));
+    assert_eq!(embedding("x.safetensors", &[("a", &[1, 768], 0.1), ("b", &[1, 1280], 0.1)]), None);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::clip::TokenRow;
 use crate::config::ConfigFile;
 use crate::config::unet::UnetConfig;
 use crate::controlnet::{Call, ControlNet};
-use crate::model::Networks;
+use crate::networks::Networks;
 use crate::ops::Ops;
 use crate::source::ModelSource;
 use crate::unet::{Conditions, Residuals, Unet};

@@ -14,7 +14,7 @@ use crate::adapters::{Adapters, Embedding};
 use crate::clip::Encoded;
 use crate::config::ConfigFile;
 use crate::config::clip::ClipConfig;
-use crate::model::Networks;
+use crate::networks::Networks;
 use crate::ops::Ops;
 use crate::source::{ModelSource, TokenizerSource};
 use crate::tokenizer::PromptTokenizer;

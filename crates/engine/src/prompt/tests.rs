@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::DeviceSpec;
 use crate::adapters::{Adapters, Embedding};
-use crate::model::Networks;
+use crate::networks::Networks;
 use crate::ops::Ops;
 use crate::source::ModelSource;
 use seedfarm_core::Numerics;

@@ -1,6 +1,7 @@
 //! Which recipes can be rendered together.
 
 use seedfarm_core::Recipe;
+use seedfarm_core::recipe::{Control, Extras};
 
 use crate::{Error, Result};
 
@@ -12,19 +13,31 @@ pub(super) fn is_guided(recipe: &Recipe) -> bool {
 /// What keeps two recipes from sharing a batch, if anything does.
 fn difference(a: &Recipe, b: &Recipe) -> Option<&'static str> {
     let (x, y) = (&a.template, &b.template);
+    let (p, q) = (&x.extras, &y.extras);
+    let acting =
+        |control: &Control| (control.model, control.scale.to_bits(), control.first_step, control.end_step);
     [
         ("model", x.model != y.model),
-        ("prompt_syntax", x.prompt_syntax != y.prompt_syntax),
         ("size", (x.width, x.height) != (y.width, y.height)),
         ("sampler", x.sampler != y.sampler),
         ("noise_schedule", x.noise_schedule != y.noise_schedule),
         ("timesteps", x.timesteps != y.timesteps),
         ("guidance on or off", is_guided(a) != is_guided(b)),
-        ("noise", x.noise != y.noise),
         ("numerics", x.numerics != y.numerics),
+        ("sigmas", p.sigmas != q.sigmas),
+        ("eta", p.eta != q.eta),
+        ("loras", p.loras != q.loras),
+        ("embeddings", p.embeddings != q.embeddings),
+        ("controls", !p.controls.iter().map(acting).eq(q.controls.iter().map(acting))),
+        ("the source's first step", first_step(p) != first_step(q)),
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))
+}
+
+/// Where an image with a source picture starts; `None` where it has none.
+fn first_step(extras: &Extras) -> Option<u32> {
+    extras.source.as_ref().map(|source| source.first_step)
 }
 
 /// Refuses recipes that cannot share a batch.

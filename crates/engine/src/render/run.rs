@@ -1,21 +1,22 @@
 //! One run: texts to embeddings, noise to latents step by step, latents to pixels.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use seedfarm_core::{PromptSyntax, Recipe};
+use seedfarm_core::{Recipe, RecipeTemplate};
 
 use super::batch::is_guided;
 use super::observer::{Observer, Progress};
+use super::pictures::Pictures;
+use super::piece::{Maker, Piece, PieceCall};
 use super::pixels::{Rendered, interleave};
-use crate::clip::Encoded;
-use crate::embeddings::TextKey;
-use crate::model::Networks;
+use super::start::{Anchor, Starter};
+use super::texts::{self, ImageTexts};
+use crate::fit::UnetInput;
+use crate::networks::Networks;
 use crate::noise::NoiseStream;
-use crate::prompt;
-use crate::samplers::{Sampling, Settings, State, sampling};
-use crate::unet::{Added, AttentionKeys, Conditions};
+use crate::samplers::{Sampling, Settings, State, rescale, sampling};
+use crate::vae::Tiling;
 use crate::{Error, Result};
 
 /// Samples of every call to the network where kernels depend on the batch's shape: batches are cut into
@@ -31,36 +32,20 @@ pub(crate) struct Run<'a> {
     guided: bool,
     /// Channels, height and width of one image's latents.
     shape: (usize, usize, usize),
-    /// One for each image.
+    /// One for each image, like all that follow.
     states: Vec<State>,
-    /// Where each image's noise comes from.
     noise: Vec<NoiseStream>,
-    pieces: Vec<Piece>,
+    anchors: Vec<Option<Anchor>>,
     warnings: Vec<Vec<String>>,
-}
-
-/// Images that go through the network together.
-struct Piece {
-    /// Positions in the run; the last is repeated where the piece was filled up.
-    images: Vec<usize>,
-    /// For the unguided half first, where there is guidance.
-    text_keys: Vec<AttentionKeys>,
-    /// In the same order.
-    added: Option<Added>,
+    /// How the images go through the networks.
+    pieces: Vec<Piece>,
 }
 
 impl<'a> Run<'a> {
-    /// Prepares texts and noise. `recipes` are checked to share a batch and are not empty.
-    pub fn new(networks: &'a Networks, recipes: &'a [Recipe]) -> Result<Self> {
+    /// Prepares texts, pictures and noise. `recipes` are checked to share a batch and are not empty.
+    pub fn new(networks: &'a Networks, recipes: &'a [Recipe], pictures: &Pictures) -> Result<Self> {
         let template = &recipes[0].template;
-        let sampler = sampling(&Settings {
-            sampler: template.sampler,
-            schedule: &template.noise_schedule,
-            timesteps: &template.timesteps,
-            sigmas: template.extras.sigmas.as_deref(),
-            eta: template.extras.eta,
-            start: 0,
-        })?;
+        let sampler = sampler_of(&recipes[0])?;
         let per_latent = networks.vae.config().pixels_per_latent();
         let (height, width) = (template.height as usize / per_latent, template.width as usize / per_latent);
         let mut run = Self {
@@ -69,18 +54,44 @@ impl<'a> Run<'a> {
             guided: is_guided(&recipes[0]) && !networks.unet.config().takes_guidance(),
             shape: (networks.unet.config().out_channels, height, width),
             states: Vec::new(),
-            noise: recipes
-                .iter()
-                .map(|recipe| NoiseStream::new(recipe.template.noise, recipe.seed))
-                .collect(),
+            noise: Vec::new(),
+            anchors: Vec::new(),
+            warnings: Vec::new(),
             pieces: Vec::new(),
-            warnings: vec![Vec::new(); recipes.len()],
             sampler,
         };
-        let first = |image| run.first_latents(image).map(State::new);
-        run.states = (0..recipes.len()).map(first).collect::<Result<_>>()?;
-        run.pieces = run.prepare_pieces()?;
+        run.start_images(pictures)?;
+        run.prepare_pieces(pictures)?;
         Ok(run)
+    }
+
+    fn start_images(&mut self, pictures: &Pictures) -> Result<()> {
+        let starter =
+            Starter { networks: self.networks, sampler: &*self.sampler, pictures, shape: self.shape };
+        for recipe in self.recipes {
+            let mut stream = NoiseStream::new(recipe.template.noise, recipe.seed);
+            let (latents, anchor) = starter.start(recipe, &mut stream)?;
+            self.states.push(State::new(latents));
+            self.noise.push(stream);
+            self.anchors.push(anchor);
+        }
+        Ok(())
+    }
+
+    /// Encodes the texts and cuts the batch into pieces.
+    fn prepare_pieces(&mut self, pictures: &Pictures) -> Result<()> {
+        let mut texts = Vec::with_capacity(self.recipes.len());
+        for recipe in self.recipes {
+            let (encoded, warnings) = texts::encode(self.networks, recipe, self.guided)?;
+            texts.push(encoded);
+            self.warnings.push(warnings);
+        }
+        let lengths = texts.iter().map(ImageTexts::tokens).collect::<Result<Vec<_>>>()?;
+        let maker = Maker { networks: self.networks, recipes: self.recipes, texts: &texts, pictures };
+        let padded = !self.networks.ops.device().is_cpu();
+        let groups = texts::groups(&lengths, padded.then_some(PADDED_BATCH));
+        self.pieces = groups.into_iter().map(|images| maker.piece(images)).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Samples and decodes.
@@ -102,11 +113,6 @@ impl<'a> Run<'a> {
         (0..self.recipes.len()).map(|image| self.decode(image, &self.states[image].latents)).collect()
     }
 
-    fn first_latents(&mut self, image: usize) -> Result<Vec<f32>> {
-        let scale = self.sampler.initial_scale();
-        Ok(self.draw(image, 0)?.into_iter().map(|unit| unit * scale).collect())
-    }
-
     /// One image's noise: a function of its source, its seed and the draw's number alone.
     fn draw(&mut self, image: usize, number: u32) -> Result<Vec<f32>> {
         let (channels, height, width) = self.shape;
@@ -115,88 +121,31 @@ impl<'a> Run<'a> {
         Ok(noise)
     }
 
-    /// Encodes each text once and cuts the batch into pieces.
-    fn prepare_pieces(&mut self) -> Result<Vec<Piece>> {
-        let mut texts = Texts { networks: self.networks, encoded: HashMap::new() };
-        for (image, recipe) in self.recipes.iter().enumerate() {
-            let warnings = &mut self.warnings[image];
-            texts.encode("prompt", &recipe.template.prompt, warnings)?;
-            if self.guided {
-                texts.encode("negative prompt", &recipe.template.negative_prompt, warnings)?;
-            }
-        }
-        let piece = |images: Vec<usize>| {
-            let mut rows = Vec::new();
-            if self.guided {
-                for image in &images {
-                    rows.push((*image, texts.negative(&self.recipes[*image].template.negative_prompt)?));
-                }
-            }
-            for image in &images {
-                rows.push((*image, texts.encoded[self.recipes[*image].template.prompt.as_str()].clone()));
-            }
-            self.prepare_piece(images, &rows)
-        };
-        let padded = !self.networks.ops.device().is_cpu();
-        pieces(self.recipes.len(), padded.then_some(PADDED_BATCH)).into_iter().map(piece).collect()
-    }
-
-    /// Shows the network the texts of a piece: of each sample, its image and its text.
-    fn prepare_piece(&self, images: Vec<usize>, samples: &[(usize, Encoded)]) -> Result<Piece> {
-        let hidden: Vec<&Tensor> = samples.iter().map(|(_, text)| &text.hidden).collect();
-        let conditions = |(image, text): &'_ (usize, Encoded)| self.conditions(*image, text.pooled.clone());
-        let conditions: Vec<Conditions> = samples.iter().map(conditions).collect();
-        let unet = &self.networks.unet;
-        Ok(Piece {
-            images,
-            text_keys: unet.text_keys(&Tensor::cat(&hidden, 0)?)?,
-            added: unet.added(&conditions)?,
-        })
-    }
-
-    /// What an image is conditioned on beside its text: it is asked for whole, at its own size.
-    fn conditions(&self, image: usize, pooled: Option<Tensor>) -> Conditions {
-        let template = &self.recipes[image].template;
-        let (height, width) = (f64::from(template.height), f64::from(template.width));
-        Conditions { pooled, time_ids: [height, width, 0.0, 0.0, height, width], guidance: template.guidance }
-    }
-
     /// The network's predictions for every image, with guidance applied.
     fn predict(&self, call: usize) -> Result<Vec<Vec<f32>>> {
+        let call = PieceCall {
+            networks: self.networks,
+            recipe: &self.recipes[0],
+            sampler: &*self.sampler,
+            call,
+            states: &self.states,
+            anchors: &self.anchors,
+            shape: self.shape,
+            guided: self.guided,
+        };
         let mut predictions = vec![Vec::new(); self.recipes.len()];
         for piece in &self.pieces {
-            let samples = self.predict_piece(piece, call)?;
-            let (unguided, prompted) = samples.split_at(samples.len() - piece.images.len());
-            for (slot, image) in piece.images.iter().enumerate() {
-                predictions[*image] = match unguided.get(slot) {
-                    Some(unguided) => {
-                        guide(unguided, &prompted[slot], self.recipes[*image].template.guidance)
-                    }
-                    None => prompted[slot].clone(),
+            let mut samples = call.predict(piece)?;
+            let prompted = samples.split_off(samples.len() - piece.images.len());
+            let mut unguided = samples.into_iter();
+            for (image, prompted) in piece.images.iter().zip(prompted) {
+                predictions[*image] = match unguided.next() {
+                    Some(unguided) => guided(&self.recipes[*image].template, &unguided, &prompted),
+                    None => prompted,
                 };
             }
         }
         Ok(predictions)
-    }
-
-    fn predict_piece(&self, piece: &Piece, call: usize) -> Result<Vec<Vec<f32>>> {
-        let (channels, height, width) = self.shape;
-        let input = |image: &usize| self.sampler.model_input(call, &self.states[*image].latents);
-        let inputs: Vec<f32> = piece.images.iter().flat_map(input).collect();
-        let device = self.networks.ops.device();
-        let mut batch = Tensor::from_vec(inputs, (piece.images.len(), channels, height, width), device)?;
-        if self.guided {
-            batch = Tensor::cat(&[&batch, &batch], 0)?;
-        }
-        let predicted = self.networks.unet.forward(
-            &batch,
-            &[self.sampler.calls()[call].timestep],
-            &piece.text_keys,
-            piece.added.as_ref(),
-            None,
-        )?;
-        let flat = predicted.flatten_all()?.to_vec1::<f32>()?;
-        Ok(flat.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
     }
 
     fn advance(&mut self, call: usize, predictions: &[Vec<f32>]) -> Result<()> {
@@ -204,6 +153,9 @@ impl<'a> Run<'a> {
         for (image, prediction) in predictions.iter().enumerate() {
             let noise = draw.map_or_else(|| Ok(Vec::new()), |number| self.draw(image, number))?;
             self.sampler.advance(call, &mut self.states[image], prediction, &noise);
+            if let (Some(anchor), UnetInput::Latents) = (&self.anchors[image], self.networks.input) {
+                anchor.blend(&*self.sampler, call + 1, &mut self.states[image].latents);
+            }
         }
         Ok(())
     }
@@ -219,13 +171,21 @@ impl<'a> Run<'a> {
             step,
             steps,
             images: self.recipes.len(),
-            preview: &|image| self.decode(image, &denoised[image]),
+            preview: &|image| self.preview(image, &denoised[image]),
             states: &self.states,
         };
         match observer.stepped(&progress) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Cancelled { step, steps }),
         }
+    }
+
+    /// A look at an image in the making, by the small decoder where there is one.
+    fn preview(&self, image: usize, latents: &[f32]) -> Result<Rendered> {
+        let Some(decoder) = &self.networks.preview else { return self.decode(image, latents) };
+        let (channels, height, width) = self.shape;
+        let input = Tensor::from_slice(latents, (1, channels, height, width), self.networks.ops.device())?;
+        self.picture(image, &decoder.decode(&input)?)
     }
 
     /// Decodes one image's latents. Images are decoded one by one: it bounds memory, and the decoder's
@@ -236,13 +196,51 @@ impl<'a> Run<'a> {
         let (scaling, shift) = (vae.config().scaling as f32, vae.config().shift as f32);
         let scaled: Vec<f32> = latents.iter().map(|value| value / scaling + shift).collect();
         let input = Tensor::from_vec(scaled, (1, channels, height, width), self.networks.ops.device())?;
-        let planes = vae.decode(&input)?.flatten_all()?.to_vec1::<f32>()?;
+        let planes = match self.recipes[image].template.extras.decode_tile {
+            None => vae.decode(&input)?,
+            Some(side) => {
+                vae.decode_tiled(&input, tiling(side as usize / vae.config().pixels_per_latent())?)?
+            }
+        };
+        self.picture(image, &planes)
+    }
+
+    /// Planes of red, green and blue as the bytes of an image.
+    fn picture(&self, image: usize, planes: &Tensor) -> Result<Rendered> {
+        let planes = planes.flatten_all()?.to_vec1::<f32>()?;
         if planes.iter().any(|value| !value.is_finite()) {
             return Err(Error::NotFinite { stage: "decoded picture", index: image });
         }
         let template = &self.recipes[image].template;
         let warnings = self.warnings[image].clone();
         Ok(Rendered { width: template.width, height: template.height, rgb: interleave(&planes), warnings })
+    }
+}
+
+/// Tiles of `side` latents, of which neighbours share a quarter.
+fn tiling(side: usize) -> Result<Tiling> {
+    Tiling::new(side, side / 4)
+}
+
+/// The sampler that recipes of one batch share.
+fn sampler_of(recipe: &Recipe) -> Result<Box<dyn Sampling>> {
+    let template = &recipe.template;
+    sampling(&Settings {
+        sampler: template.sampler,
+        schedule: &template.noise_schedule,
+        timesteps: &template.timesteps,
+        sigmas: template.extras.sigmas.as_deref(),
+        eta: template.extras.eta,
+        start: template.extras.source.as_ref().map_or(0, |source| source.first_step as usize),
+    })
+}
+
+/// A prediction with the recipe's guidance, and its rescale where there is one.
+fn guided(template: &RecipeTemplate, unguided: &[f32], prompted: &[f32]) -> Vec<f32> {
+    let guided = guide(unguided, prompted, template.guidance);
+    match template.extras.guidance_rescale {
+        0.0 => guided,
+        amount => rescale(&guided, prompted, amount),
     }
 }
 
@@ -253,58 +251,9 @@ fn guide(unguided: &[f32], prompted: &[f32], guidance: f64) -> Vec<f32> {
     unguided.iter().zip(prompted).map(|(away, towards)| away + guidance * (towards - away)).collect()
 }
 
-/// Positions 0 to `images`, all together or in pieces of one length, the last filled up by repetition.
-fn pieces(images: usize, length: Option<usize>) -> Vec<Vec<usize>> {
-    let all: Vec<usize> = (0..images).collect();
-    let Some(length) = length else { return vec![all] };
-    all.chunks(length)
-        .map(|piece| {
-            let mut piece = piece.to_vec();
-            piece.resize(length, piece[piece.len() - 1]);
-            piece
-        })
-        .collect()
-}
-
-/// The texts of a run, each encoded once.
-struct Texts<'a> {
-    networks: &'a Networks,
-    encoded: HashMap<&'a str, Encoded>,
-}
-
-impl<'a> Texts<'a> {
-    /// Encodes a text unless it has been, and warns of what does not fit the window.
-    fn encode(&mut self, name: &str, text: &'a str, warnings: &mut Vec<String>) -> Result<()> {
-        let read = prompt::read(&self.networks.texts, text, PromptSyntax::Plain)?;
-        warnings.extend(read.warnings(name));
-        if !self.encoded.contains_key(text) {
-            let chunks = read.chunks();
-            let key = TextKey { text: text.to_owned(), syntax: PromptSyntax::Plain, chunks, skip: 0 };
-            let encode = || prompt::encode(&self.networks.texts, &read, chunks, 0);
-            self.encoded.insert(text, self.networks.embeddings.of(&key, encode)?);
-        }
-        Ok(())
-    }
-
-    /// A negative prompt as the network is shown it.
-    fn negative(&self, text: &str) -> Result<Encoded> {
-        let encoded = &self.encoded[text];
-        if text.is_empty() && self.networks.zero_empty_negative {
-            return encoded.zeros_like();
-        }
-        Ok(encoded.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pieces_of_one_length_are_filled_with_their_last_image() {
-        assert_eq!(pieces(3, None), [vec![0, 1, 2]]);
-        assert_eq!(pieces(5, Some(4)), [vec![0, 1, 2, 3], vec![4, 4, 4, 4]]);
-    }
 
     #[test]
     fn guidance_of_one_is_the_prompt_alone_and_of_zero_the_negative_prompt_alone() {

@@ -6,7 +6,7 @@ use candle_core::{D, Tensor};
 use seedfarm_core::Recipe;
 
 use super::batch::is_guided;
-use crate::model::Networks;
+use crate::networks::Networks;
 use crate::unet::Conditions;
 use crate::{Error, Result};
 

@@ -6,7 +6,6 @@
 ///
 /// `amount` is 0 for none of it to 1. Deviations are over one image's whole prediction, in f64: means and
 /// squares are summed from the first element to the last.
-#[cfg_attr(not(test), expect(dead_code, reason = "for recipes that rescale guidance"))]
 pub(crate) fn rescale(guided: &[f32], prompted: &[f32], amount: f64) -> Vec<f32> {
     let factor = (amount * (deviation(prompted) / deviation(guided)) + (1.0 - amount)) as f32;
     guided.iter().map(|value| value * factor).collect()

@@ -31,7 +31,6 @@ mod unipc;
 use seedfarm_core::{NoiseSchedule, Sampler};
 
 pub(crate) use self::call::{Call, State};
-#[cfg_attr(not(test), expect(unused_imports, reason = "for recipes that rescale guidance"))]
 pub(crate) use self::guidance::rescale;
 use crate::{Error, Result};
 
@@ -56,7 +55,6 @@ pub(crate) trait Sampling: Send + Sync {
 
     /// A picture's latents with as much of `noise`, unit normal, as there is when call `call` begins; for the
     /// number of calls, the picture's latents alone. For pictures to start from, and for what a mask keeps.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for runs that start from a picture"))]
     fn noised(&self, call: usize, clean: &[f32], noise: &[f32]) -> Vec<f32>;
 
     /// Moves one image on. `noise` is the call's draw, as long as the latents, and empty for a call

@@ -12,7 +12,9 @@ mod tiles;
 use candle_core::Tensor;
 
 pub(crate) use self::decoder::VaeDecoder;
-pub(crate) use self::encoder::{Moments, VaeEncoder};
+#[cfg(test)]
+pub(crate) use self::encoder::Moments;
+pub(crate) use self::encoder::VaeEncoder;
 pub(crate) use self::tiles::Tiling;
 use crate::Result;
 use crate::config::vae::VaeConfig;

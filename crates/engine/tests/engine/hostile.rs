@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{emoji_starter, recipe, sampled, tiny};
 use seedfarm_core::{Numerics, PixelDigest, Sampler};
-use seedfarm_engine::{DeviceSpec, Error, Model, Unobserved, read_manifest};
+use seedfarm_engine::{DeviceSpec, Error, Model, Pictures, Unobserved, read_manifest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -101,7 +101,7 @@ fn rename(header: &mut Value, name: impl Fn(&str) -> String) {
 fn pixels(folder: &Path) -> PixelDigest {
     let model = Model::load(folder, &DeviceSpec::Cpu, Numerics::Strict, 1).expect("it loads");
     let recipe = sampled(recipe(model.manifest(), Numerics::Strict, "a red apple", 1), Sampler::Ddim, 2);
-    model.render(&[recipe], &mut Unobserved).expect("it renders")[0].pixel_digest()
+    model.render(&[recipe], &Pictures::default(), &mut Unobserved).expect("it renders")[0].pixel_digest()
 }
 
 #[test]

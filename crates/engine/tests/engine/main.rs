@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod golden;
+mod guided;
 mod hostile;
 mod invariance;
 mod parity;

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
-use crate::support::{emoji_starter, recipe, repository, sampled};
+use crate::support::{emoji_starter, psnr_db, recipe, relative_error, repository, sampled};
 use candle_core::{Device, Tensor};
 use seedfarm_core::{Numerics, Recipe, Sampler};
-use seedfarm_engine::{DeviceSpec, Model, Progress, Rendered};
+use seedfarm_engine::{DeviceSpec, Model, Pictures, Progress, Rendered};
 use serde_json::Value;
 
 const LEAST_PSNR_DB: f64 = 60.0;
@@ -33,22 +33,8 @@ fn render(model: &Model, recipe: Recipe) -> (Rendered, BTreeMap<usize, Vec<f32>>
         latents.insert(progress.step, progress.latents(0).to_vec());
         ControlFlow::Continue(())
     };
-    let mut images = model.render(&[recipe], &mut keep).expect("the case renders");
+    let mut images = model.render(&[recipe], &Pictures::default(), &mut keep).expect("the case renders");
     (images.remove(0), latents)
-}
-
-fn relative_error(ours: &[f32], theirs: &Tensor) -> f32 {
-    let theirs = theirs.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("latents are f32");
-    assert_eq!(ours.len(), theirs.len());
-    let largest = theirs.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    ours.iter().zip(&theirs).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / largest
-}
-
-fn psnr_db(ours: &[u8], theirs: &Tensor) -> f64 {
-    let theirs = theirs.flatten_all().and_then(|flat| flat.to_vec1::<u8>()).expect("pictures are bytes");
-    assert_eq!(ours.len(), theirs.len());
-    let squares: f64 = ours.iter().zip(&theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-    10.0 * (255.0 * 255.0 / (squares / ours.len() as f64)).log10()
 }
 
 /// The files of a model's cases and of their results.

@@ -2,7 +2,7 @@
 
 use crate::support::{emoji_starter, recipe};
 use seedfarm_core::Numerics;
-use seedfarm_engine::{DeviceSpec, Model, Rendered, Unobserved};
+use seedfarm_engine::{DeviceSpec, Model, Pictures, Rendered, Unobserved};
 
 /// The mean colour of a corner of 8 x 8 pixels.
 fn corner(image: &Rendered, right: bool, bottom: bool) -> [f64; 3] {
@@ -40,7 +40,7 @@ fn a_cat_face_on_a_blue_background_has_blue_corners_and_a_face_in_the_middle() {
             recipe(model.manifest(), numerics, "cat face on a blue background", 7),
             recipe(model.manifest(), numerics, "red apple on a yellow background", 7),
         ];
-        let images = model.render(&recipes, &mut Unobserved).unwrap();
+        let images = model.render(&recipes, &Pictures::default(), &mut Unobserved).unwrap();
         save(&images[0], &format!("cat-{}.png", numerics.as_str()));
         save(&images[1], &format!("apple-{}.png", numerics.as_str()));
         for (image, background) in images.iter().zip([[52.0, 120.0, 220.0], [250.0, 210.0, 70.0]]) {

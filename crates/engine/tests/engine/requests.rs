@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::support::{recipe, sampled, tiny};
 use seedfarm_core::{ComponentDigest, Numerics, Recipe, Sampler};
-use seedfarm_engine::{DeviceSpec, Error, Model, Progress, Unobserved, group};
+use seedfarm_engine::{DeviceSpec, Error, Model, Pictures, Progress, Unobserved, group};
 
 fn model() -> Model {
     Model::load(&tiny("tiny-sd1"), &DeviceSpec::Cpu, Numerics::Strict, 1).expect("the model loads")
@@ -15,7 +15,10 @@ fn short(model: &Model, prompt: &str, seed: u64) -> Recipe {
 }
 
 fn refusal(model: &Model, recipes: &[Recipe]) -> String {
-    model.render(recipes, &mut Unobserved).expect_err("this must be refused").to_string()
+    model
+        .render(recipes, &Pictures::default(), &mut Unobserved)
+        .expect_err("this must be refused")
+        .to_string()
 }
 
 #[test]
@@ -72,14 +75,17 @@ fn recipes_that_cannot_share_a_batch_are_refused_and_can_be_grouped() {
         vec![short(&model, "a", 1), short(&model, "b", 2), short(&model, "c", 3), short(&model, "d", 4)];
     recipes[1].template.width = 64;
     recipes[2].template.guidance = 1.0;
-    let error = model.render(&recipes, &mut Unobserved).expect_err("sizes differ");
+    let error = model.render(&recipes, &Pictures::default(), &mut Unobserved).expect_err("sizes differ");
     assert!(matches!(error, Error::MixedBatch { field: "size", index: 1 }), "{error}");
     assert_eq!(group(&recipes, 8), [vec![0, 3], vec![1], vec![2]]);
     recipes[1] = recipes[0].clone();
     assert_eq!(group(&recipes, 2), [vec![0, 1], vec![2], vec![3]]);
     for batch in group(&recipes, 2) {
         let batch: Vec<Recipe> = batch.into_iter().map(|index| recipes[index].clone()).collect();
-        assert_eq!(model.render(&batch, &mut Unobserved).expect("a group renders").len(), batch.len());
+        assert_eq!(
+            model.render(&batch, &Pictures::default(), &mut Unobserved).expect("a group renders").len(),
+            batch.len()
+        );
     }
 }
 
@@ -92,7 +98,7 @@ fn a_model_that_changes_pictures_refuses_a_recipe_that_brings_none() {
 
 #[test]
 fn no_recipes_are_no_images() {
-    assert!(model().render(&[], &mut Unobserved).expect("nothing is fine").is_empty());
+    assert!(model().render(&[], &Pictures::default(), &mut Unobserved).expect("nothing is fine").is_empty());
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn an_observer_sees_every_step_and_can_look_and_stop() {
         previews.push(progress.preview(1).expect("a preview decodes"));
         ControlFlow::Continue(())
     };
-    let images = model.render(&recipes, &mut watch).expect("it renders");
+    let images = model.render(&recipes, &Pictures::default(), &mut watch).expect("it renders");
     assert_eq!(seen, [(1, 3, 2), (2, 3, 2), (3, 3, 2)]);
     // Euler's last step goes to the estimate itself.
     assert_eq!(previews[2], images[1]);
@@ -115,7 +121,7 @@ fn an_observer_sees_every_step_and_can_look_and_stop() {
     let mut stop = |progress: &Progress<'_>| {
         if progress.step == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let error = model.render(&recipes, &mut stop).expect_err("it was cancelled");
+    let error = model.render(&recipes, &Pictures::default(), &mut stop).expect_err("it was cancelled");
     assert!(matches!(error, Error::Cancelled { step: 2, steps: 3 }), "{error}");
 }
 
@@ -123,8 +129,9 @@ fn an_observer_sees_every_step_and_can_look_and_stop() {
 fn a_prompt_longer_than_the_window_is_rendered_with_a_warning_that_quotes_the_rest() {
     let model = model();
     let long = "a photograph of an astronaut riding a horse on the moon, red apple, yellow background";
-    let images =
-        model.render(&[short(&model, long, 1), short(&model, "a", 1)], &mut Unobserved).expect("it renders");
+    let images = model
+        .render(&[short(&model, long, 1), short(&model, "a", 1)], &Pictures::default(), &mut Unobserved)
+        .expect("it renders");
     assert_eq!(images[0].warnings.len(), 1);
     assert!(images[0].warnings[0].contains("red apple, yellow background"), "{:?}", images[0].warnings);
     assert!(images[1].warnings.is_empty());

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use candle_core::Tensor;
 use seedfarm_core::recipe::{Extras, RECIPE_VERSION};
 use seedfarm_core::{
     ModelManifest, NoiseSource, Numerics, PixelDigest, PromptSyntax, Recipe, RecipeTemplate, Sampler,
 };
-use seedfarm_engine::{Model, Progress};
+use seedfarm_engine::{Model, Pictures, Progress};
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -69,7 +70,23 @@ pub fn traces(model: &Model, recipes: &[Recipe]) -> Vec<Traces> {
         latents = (0..progress.images).map(bits).collect::<Vec<Vec<u32>>>();
         ControlFlow::Continue(())
     };
-    let images = model.render(recipes, &mut keep).expect("the recipes render");
+    let images = model.render(recipes, &Pictures::default(), &mut keep).expect("the recipes render");
     let pixels = images.iter().map(|image| image.pixel_digest());
     pixels.zip(latents).map(|(pixels, latents)| Traces { pixels, latents }).collect()
+}
+
+/// The largest difference over the largest value.
+pub fn relative_error(ours: &[f32], theirs: &Tensor) -> f32 {
+    let theirs = theirs.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("latents are f32");
+    assert_eq!(ours.len(), theirs.len());
+    let largest = theirs.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    ours.iter().zip(&theirs).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+/// Likeness of two pictures in dB.
+pub fn psnr_db(ours: &[u8], theirs: &Tensor) -> f64 {
+    let theirs = theirs.flatten_all().and_then(|flat| flat.to_vec1::<u8>()).expect("pictures are bytes");
+    assert_eq!(ours.len(), theirs.len());
+    let squares: f64 = ours.iter().zip(&theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 / (squares / ours.len() as f64)).log10()
 }

@@ -2,6 +2,7 @@
 
 use seedfarm_core::plan::Settings;
 use seedfarm_core::recipe::Variation;
+use seedfarm_core::sampling::SigmaSchedule;
 use seedfarm_core::settings::{ControlRequest, LoraRequest, PictureRef, SourceRequest};
 use seedfarm_core::{PromptSyntax, Sampler};
 use tonic::Status;
@@ -24,6 +25,7 @@ impl From<Settings> for v1::Settings {
             guidance: settings.guidance,
             guidance_rescale: settings.guidance_rescale,
             sampler: settings.sampler.map(|sampler| sampler.as_str().to_owned()),
+            schedule: settings.schedule.map(|schedule| schedule.as_str().to_owned()),
             eta: settings.eta,
             clip_skip: settings.clip_skip,
             loras: settings.loras.map(loras),
@@ -40,6 +42,7 @@ impl TryFrom<v1::Settings> for Settings {
     type Error = Status;
     fn try_from(wire: v1::Settings) -> Result<Self, Status> {
         let sampler = wire.sampler.as_deref().map(Sampler::from_name).transpose();
+        let schedule = wire.schedule.as_deref().map(SigmaSchedule::from_name).transpose();
         let syntax = wire.prompt_syntax.as_deref().map(PromptSyntax::from_name).transpose();
         let controls = |wire: v1::Controls| wire.controls.into_iter().map(Into::into).collect();
         Ok(Self {
@@ -51,6 +54,7 @@ impl TryFrom<v1::Settings> for Settings {
             guidance: wire.guidance,
             guidance_rescale: wire.guidance_rescale,
             sampler: sampler.map_err(|fault| error::invalid(&fault))?,
+            schedule: schedule.map_err(|fault| error::invalid(&fault))?,
             eta: wire.eta,
             clip_skip: wire.clip_skip,
             loras: wire.loras.map(|wire| wire.loras.into_iter().map(Into::into).collect()),

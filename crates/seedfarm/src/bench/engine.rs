@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
 use seedfarm_core::{ModelManifest, NoiseSource, Numerics, Recipe, Sampler, SeedPolicy};
-use seedfarm_engine::{DeviceSpec, Model, Unobserved};
+use seedfarm_engine::{Pictures, DeviceSpec, Model, Unobserved};
 use serde::Serialize;
 
 use crate::args::ModelArgs;
@@ -142,7 +142,7 @@ fn recipe(args: &EngineArgs, manifest: &ModelManifest) -> Result<Recipe> {
 
 fn whole(model: &Model, recipe: &Recipe) -> Result<f64> {
     let start = Instant::now();
-    model.render(std::slice::from_ref(recipe), &mut Unobserved)?;
+    model.render(std::slice::from_ref(recipe), &Pictures::default(), &mut Unobserved)?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
 use seedfarm_core::{ModelManifest, NoiseSource, Numerics, Recipe, SeedPolicy};
-use seedfarm_engine::{DeviceSpec, Model, Unobserved};
+use seedfarm_engine::{Pictures, DeviceSpec, Model, Unobserved};
 use seedfarm_proto::{convert, v1};
 use seedfarm_runtime::secret;
 use serde::Serialize;
@@ -176,7 +176,7 @@ async fn bare(model: Model, recipes: Vec<Recipe>, batch: u32) -> Result<(Model, 
     let run = move || {
         let start = Instant::now();
         for together in recipes.chunks(batch as usize) {
-            model.render(together, &mut Unobserved)?;
+            model.render(together, &Pictures::default(), &mut Unobserved)?;
         }
         let rate = recipes.len() as f64 / start.elapsed().as_secs_f64();
         Ok((model, rate))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use seedfarm_core::{ModelManifest, Numerics, Recipe, RecipeTemplate};
-use seedfarm_engine::{DeviceSpec, Model, Unobserved, fingerprint, read_manifest};
+use seedfarm_engine::{Pictures, DeviceSpec, Model, Unobserved, fingerprint, read_manifest};
 use seedfarm_proto::v1;
 use seedfarm_worker::{WorkerConfig, WorkerError, run};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ fn bare_engine(manifest: &ModelManifest) -> Vec<String> {
     let model = Model::load(&model_folder(), &DeviceSpec::Cpu, Numerics::Strict, 1).unwrap();
     let render = |(seed, prompt): (u64, &str)| {
         let recipe: Recipe = template_for(manifest, prompt).with_seed(seed);
-        model.render(&[recipe], &mut Unobserved).unwrap()[0].pixel_digest().to_string()
+        model.render(&[recipe], &Pictures::default(), &mut Unobserved).unwrap()[0].pixel_digest().to_string()
     };
     (0..).zip(PROMPTS).map(render).collect()
 }
