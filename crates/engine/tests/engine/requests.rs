@@ -93,7 +93,7 @@ fn recipes_that_cannot_share_a_batch_are_refused_and_can_be_grouped() {
 fn a_model_that_changes_pictures_refuses_a_recipe_that_brings_none() {
     let model = Model::load(&tiny("tiny-inpaint"), &DeviceSpec::Cpu, Numerics::Strict, 1).expect("it loads");
     let error = refusal(&model, &[short(&model, "a red apple", 1)]);
-    assert!(error.contains("changes pictures, and the recipe brings none"), "{error}");
+    assert!(error.contains("must bring a source picture and a mask"), "{error}");
 }
 
 #[test]
