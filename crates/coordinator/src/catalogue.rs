@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use seedfarm_core::{AdapterManifest, ArtifactDigest};
 use seedfarm_core::plan::{Catalogue, JobSpec, PictureSize, Settings};
 use seedfarm_core::settings::PictureRef;
+use seedfarm_core::{AdapterManifest, ArtifactDigest};
 use tonic::Status;
 
 use crate::farm::Farm;
@@ -44,9 +44,7 @@ async fn adapters(farm: &Farm, names: &BTreeSet<&str>) -> Result<Vec<AdapterMani
     for same in all.chunk_by(|a, b| (a.kind, &a.name) == (b.kind, &b.name)) {
         let nowhere = !same.iter().any(is_there);
         let counts = |(at, adapter): &(usize, &AdapterManifest)| {
-            is_there(adapter)
-                || (nowhere && *at == 0)
-                || names.contains(adapter.digest.to_string().as_str())
+            is_there(adapter) || (nowhere && *at == 0) || names.contains(adapter.digest.to_string().as_str())
         };
         chosen.extend(same.iter().enumerate().filter(counts).map(|(_, adapter)| adapter.clone()));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use seedfarm_core::completion::FailureClass;
 use seedfarm_core::{ModelDigest, Numerics, Recipe};
-use seedfarm_engine::{DeviceInfo, DeviceSpec, Error, Model, Pictures, Progress, Rendered, devices, fingerprint};
+use seedfarm_engine::{DeviceInfo, DeviceSpec, Error, Model, Progress, Rendered, devices, fingerprint};
 use seedfarm_picture::Picture;
 
 use crate::config::WorkerConfig;
@@ -115,7 +115,8 @@ impl Renderer for EngineRenderer {
         let Some(first) = recipes.first() else { return Ok(Vec::new()) };
         let model = self.model(model, first.template.numerics)?;
         let mut observer = |progress: &Progress<'_>| watch(progress, watcher);
-        let rendered = model.render(recipes, &Pictures::default(), &mut observer).map_err(fault)?;
+        let rendered =
+            model.render(recipes, &seedfarm_engine::Pictures::default(), &mut observer).map_err(fault)?;
         rendered.into_iter().map(drawn).collect()
     }
 

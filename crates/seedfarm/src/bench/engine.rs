@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
 use seedfarm_core::{ModelManifest, NoiseSource, Numerics, Recipe, Sampler, SeedPolicy};
-use seedfarm_engine::{Pictures, DeviceSpec, Model, Unobserved};
+use seedfarm_engine::{DeviceSpec, Model, Pictures, Unobserved};
 use serde::Serialize;
 
 use crate::args::ModelArgs;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
 use seedfarm_core::{ModelManifest, NoiseSource, Numerics, Recipe, SeedPolicy};
-use seedfarm_engine::{Pictures, DeviceSpec, Model, Unobserved};
+use seedfarm_engine::{DeviceSpec, Model, Pictures, Unobserved};
 use seedfarm_proto::{convert, v1};
 use seedfarm_runtime::secret;
 use serde::Serialize;

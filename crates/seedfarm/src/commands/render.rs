@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
 use seedfarm_core::{ArtifactDigest, Fingerprint, Invalid, Recipe, SeedPolicy};
-use seedfarm_engine::{Pictures, DeviceSpec, Model, Rendered};
+use seedfarm_engine::{DeviceSpec, Model, Pictures, Rendered};
 use seedfarm_picture::{Caption, Picture};
 use serde::Serialize;
 
@@ -190,7 +190,9 @@ fn all(model: &Model, recipes: &[Recipe], batch: usize, output: Output) -> Resul
             progress.set(done, &format!("ETA {}", human::eta(steps - done, rate)));
             ControlFlow::Continue(())
         };
-        for (index, picture) in group.iter().zip(model.render(&together, &Pictures::default(), &mut observer)?) {
+        for (index, picture) in
+            group.iter().zip(model.render(&together, &Pictures::default(), &mut observer)?)
+        {
             rendered[*index] = Some(picture);
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use seedfarm_core::{ModelManifest, Numerics, Recipe, RecipeTemplate};
-use seedfarm_engine::{Pictures, DeviceSpec, Model, Unobserved, fingerprint, read_manifest};
+use seedfarm_engine::{DeviceSpec, Model, Pictures, Unobserved, fingerprint, read_manifest};
 use seedfarm_proto::v1;
 use seedfarm_worker::{WorkerConfig, WorkerError, run};
 use tokio_util::sync::CancellationToken;
