@@ -1,6 +1,7 @@
 //! The engine as its callers see it: real weights, real pictures.
 
 mod checkpoints;
+mod extras;
 mod golden;
 mod guided;
 mod hostile;
