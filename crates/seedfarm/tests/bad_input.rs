@@ -93,7 +93,7 @@ fn a_setting_out_of_its_limits_is_named_with_the_limit() {
     render(folder, &["--width", "60"], 64, &["width 60", "multiple of 8", "56 or 64"]);
     render(folder, &["--height", "100000"], 64, &["height 100000", "8 to"]);
     render(folder, &["--count", "0"], 64, &["count 0"]);
-    render(folder, &["--sampler", "best"], 64, &["'best'", "ddim, euler, euler_ancestral"]);
+    render(folder, &["--sampler", "best"], 64, &["'best'", "ddim, ddpm, euler, euler_ancestral"]);
     render(folder, &["--numerics", "loose"], 64, &["'loose'", "strict, fast"]);
 }
 
