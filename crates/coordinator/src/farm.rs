@@ -22,6 +22,8 @@ use crate::recipes::{LeasedWork, RecipeError, Recipes};
 const UPLOADS: usize = 32;
 /// Replays that are judged at once; each holds two pictures.
 const JUDGING: usize = 4;
+/// Uploaded pictures that are decoded at once.
+const DECODING: usize = 4;
 /// First pause after a fault of the database that may pass.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause.
@@ -57,6 +59,8 @@ pub(crate) struct Farm {
     pub(crate) abandoned: CancellationToken,
     /// Files that are compared at once.
     pub(crate) judging: Semaphore,
+    /// Uploaded pictures that are decoded at once.
+    pub(crate) decoding: Semaphore,
     fatal: Mutex<Option<CoordinatorError>>,
 }
 
@@ -99,6 +103,7 @@ impl Farm {
             stopping: parts.stopping,
             abandoned: CancellationToken::new(),
             judging: Semaphore::new(JUDGING),
+            decoding: Semaphore::new(DECODING),
             fatal: Mutex::default(),
         })
     }

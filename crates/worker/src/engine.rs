@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use seedfarm_core::completion::FailureClass;
-use seedfarm_core::{ModelDigest, Numerics, Recipe};
+use seedfarm_core::{AdapterDigest, ArtifactDigest, ModelDigest, Numerics, Recipe, RecipeTemplate};
 use seedfarm_engine::{DeviceInfo, DeviceSpec, Error, Model, Progress, Rendered, devices, fingerprint};
 use seedfarm_picture::Picture;
 
@@ -35,10 +36,11 @@ pub(crate) async fn find(config: &WorkerConfig) -> Result<(Stock, Vec<RenderDevi
 fn find_now(config: &WorkerConfig) -> Result<(Stock, Vec<RenderDevice>), WorkerError> {
     let infos = choose(&config.devices, devices())?;
     let library = Library::scan(&config.model_dirs, &home::model_cache(&config.data_dir))?;
-    let stock = Stock { models: library.manifests(), adapters: Vec::new() };
-    let folders = Arc::new(library.into_models());
+    let stock = Stock { models: library.manifests(), adapters: library.adapter_manifests() };
+    let adapters = Arc::new(library.adapter_paths());
+    let models = Arc::new(library.into_models());
     let memory = config.model_memory_bytes.unwrap_or_else(|| machine_memory() / 2 / infos.len() as u64);
-    let device = |info| render_device(config, info, &folders, memory);
+    let device = |info| render_device(config, info, (&models, &adapters), memory);
     Ok((stock, infos.into_iter().map(device).collect()))
 }
 
@@ -58,7 +60,7 @@ fn choose(wanted: &[DeviceSpec], found: Vec<DeviceInfo>) -> Result<Vec<DeviceInf
 fn render_device(
     config: &WorkerConfig,
     info: DeviceInfo,
-    models: &Arc<HashMap<ModelDigest, LocalModel>>,
+    (models, adapters): (&Arc<HashMap<ModelDigest, LocalModel>>, &Arc<HashMap<AdapterDigest, PathBuf>>),
     memory: u64,
 ) -> RenderDevice {
     let is_cpu = info.spec == DeviceSpec::Cpu;
@@ -72,6 +74,7 @@ fn render_device(
             spec: info.spec,
             threads: config.threads,
             models: Arc::clone(models),
+            adapters: Arc::clone(adapters),
             memory,
             loaded: Vec::new(),
         }),
@@ -91,6 +94,7 @@ struct EngineRenderer {
     spec: DeviceSpec,
     threads: usize,
     models: Arc<HashMap<ModelDigest, LocalModel>>,
+    adapters: Arc<HashMap<AdapterDigest, PathBuf>>,
     /// Bytes that loaded models may take; one is always kept.
     memory: u64,
     /// The last used stands last.
@@ -109,14 +113,14 @@ impl Renderer for EngineRenderer {
         &mut self,
         model: &ModelDigest,
         recipes: &[Recipe],
-        _pictures: &Pictures,
+        pictures: &Pictures,
         watcher: &mut Watcher<'_>,
     ) -> Result<Vec<Drawn>, RenderFault> {
         let Some(first) = recipes.first() else { return Ok(Vec::new()) };
-        let model = self.model(model, first.template.numerics)?;
+        let pictures = pictures.iter().map(given).collect::<Result<_, _>>()?;
+        let model = self.model(model, &first.template)?;
         let mut observer = |progress: &Progress<'_>| watch(progress, watcher);
-        let rendered =
-            model.render(recipes, &seedfarm_engine::Pictures::default(), &mut observer).map_err(fault)?;
+        let rendered = model.render(recipes, &pictures, &mut observer).map_err(fault)?;
         rendered.into_iter().map(drawn).collect()
     }
 
@@ -126,24 +130,28 @@ impl Renderer for EngineRenderer {
 }
 
 impl EngineRenderer {
-    /// The model, loaded where it is not yet, in place of those that were not used for longest.
-    fn model(&mut self, digest: &ModelDigest, numerics: Numerics) -> Result<&Model, RenderFault> {
-        let same = |loaded: &Loaded| loaded.digest == *digest && loaded.numerics == numerics;
+    /// The model with the template's adapters, loaded where it is not yet, in place of those that were not
+    /// used for longest.
+    fn model(&mut self, digest: &ModelDigest, template: &RecipeTemplate) -> Result<&Model, RenderFault> {
+        let same = |loaded: &Loaded| {
+            loaded.digest == *digest && loaded.numerics == template.numerics && loaded.model.serves(template)
+        };
         let loaded = match self.loaded.iter().position(same) {
             Some(position) => self.loaded.remove(position),
-            None => self.load(digest, numerics)?,
+            None => self.load(digest, template)?,
         };
         self.loaded.push(loaded);
         Ok(&self.loaded.last().expect("it was just put there").model)
     }
 
-    fn load(&mut self, digest: &ModelDigest, numerics: Numerics) -> Result<Loaded, RenderFault> {
+    fn load(&mut self, digest: &ModelDigest, template: &RecipeTemplate) -> Result<Loaded, RenderFault> {
         let Some(local) = self.models.get(digest).cloned() else {
             return Err(environment(format!("this worker does not have the model {digest}")));
         };
         let bytes = local.manifest.weights_bytes.saturating_mul(LOADED_PER_STORED);
         self.make_room(bytes);
-        let model = Model::load(&local.folder, &self.spec, numerics, self.threads).map_err(load_fault)?;
+        let model = Model::load_for(&local.folder, &self.spec, template, &self.adapters, self.threads);
+        let model = model.map_err(load_fault)?;
         let actual = model.manifest().digest();
         if actual != *digest {
             let folder = local.folder.display();
@@ -151,7 +159,7 @@ impl EngineRenderer {
                 "the model in {folder} was {digest} when this worker started and is {actual} now"
             )));
         }
-        Ok(Loaded { digest: *digest, numerics, bytes, model })
+        Ok(Loaded { digest: *digest, numerics: template.numerics, bytes, model })
     }
 
     fn make_room(&mut self, bytes: u64) {
@@ -166,6 +174,14 @@ fn watch(progress: &Progress<'_>, watcher: &mut Watcher<'_>) -> ControlFlow<()> 
     let preview = || progress.preview(0).ok().and_then(|rendered| picture(rendered).ok());
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     watcher(&Step { step: count(progress.step), steps: count(progress.steps), preview: &preview })
+}
+
+/// A picture as the engine takes it.
+fn given(
+    (digest, picture): (&ArtifactDigest, &Arc<Picture>),
+) -> Result<(ArtifactDigest, seedfarm_engine::Picture), RenderFault> {
+    let given = seedfarm_engine::Picture::new(picture.width(), picture.height(), picture.rgb());
+    Ok((*digest, given.map_err(fault)?))
 }
 
 fn drawn(mut rendered: Rendered) -> Result<Drawn, RenderFault> {
@@ -190,7 +206,9 @@ fn environment(error: String) -> RenderFault {
 fn fault(error: Error) -> RenderFault {
     let class = match &error {
         Error::Cancelled { .. } => return RenderFault::Stopped,
-        Error::Recipe(_) | Error::MixedBatch { .. } | Error::NotFinite { .. } => FailureClass::Task,
+        Error::Recipe(_) | Error::Adapters(_) | Error::MixedBatch { .. } | Error::NotFinite { .. } => {
+            FailureClass::Task
+        }
         Error::Device { .. } | Error::NumericsOnDevice { .. } | Error::Tensors(_) | Error::Threads { .. } => {
             FailureClass::Worker
         }
@@ -199,8 +217,11 @@ fn fault(error: Error) -> RenderFault {
     failed(class, chain(&error))
 }
 
-/// Whose fault it is when a model cannot be loaded: never the images'.
+/// Whose fault it is when a model cannot be loaded: never the images', but for adapters that do not fit it.
 fn load_fault(error: Error) -> RenderFault {
+    if matches!(error, Error::Adapters(_)) {
+        return fault(error);
+    }
     match fault(error) {
         RenderFault::Failed(Fault { class: FailureClass::Task, error }) => environment(error),
         other => other,

@@ -10,6 +10,7 @@
 //!
 //! Nothing here decides whose result counts: the fence of a lease does, at the coordinator.
 
+mod adapters;
 mod backoff;
 mod config;
 mod device;
@@ -28,6 +29,7 @@ mod renderer;
 mod storing;
 mod upload;
 
+pub use adapters::adapter_candidates;
 pub use backoff::Backoff;
 pub use config::WorkerConfig;
 pub use error::WorkerError;

@@ -7,10 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use seedfarm_core::{ModelDigest, ModelManifest};
-use seedfarm_engine::{ENGINE_REVISION, read_manifest};
+use seedfarm_core::{AdapterDigest, AdapterManifest, ModelDigest, ModelManifest};
+use seedfarm_engine::{ENGINE_REVISION, describe_adapter, read_manifest};
 use serde::{Deserialize, Serialize};
 
+use crate::adapters::adapter_candidates;
 use crate::durable;
 use crate::error::WorkerError;
 use crate::renderer::chain;
@@ -31,10 +32,18 @@ pub(crate) struct LocalModel {
     pub manifest: ModelManifest,
 }
 
-/// All models that were found.
+/// An adapter's file or folder.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LocalAdapter {
+    pub path: PathBuf,
+    pub manifest: AdapterManifest,
+}
+
+/// All models and adapters that were found.
 #[derive(Debug)]
 pub(crate) struct Library {
     models: Vec<LocalModel>,
+    adapters: Vec<LocalAdapter>,
 }
 
 /// What is remembered between starts.
@@ -43,12 +52,21 @@ struct Cache {
     /// The program that wrote it: another one may read folders otherwise.
     program: String,
     folders: BTreeMap<PathBuf, CachedModel>,
+    #[serde(default)]
+    adapters: BTreeMap<PathBuf, CachedAdapter>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct CachedModel {
     files: Vec<FileMark>,
     manifest: ModelManifest,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CachedAdapter {
+    files: Vec<FileMark>,
+    /// Absent for what is none.
+    manifest: Option<AdapterManifest>,
 }
 
 /// What tells a changed file from an unchanged one without reading it.
@@ -67,9 +85,12 @@ impl Library {
     /// [`WorkerError::NoModel`] where nothing can be used.
     pub(crate) fn scan(folders: &[PathBuf], cache_file: &Path) -> Result<Self, WorkerError> {
         let old = Cache::read(cache_file);
-        let mut new = Cache { program: program(), folders: BTreeMap::new() };
+        let mut new = Cache { program: program(), ..Cache::default() };
+        let adapters = adapters_in(folders, &old, &mut new);
+        let is_adapter = |path: &PathBuf| adapters.iter().any(|adapter| adapter.path == *path);
         let mut models: Vec<LocalModel> = Vec::new();
-        for folder in folders.iter().flat_map(|folder| model_folders(folder)) {
+        let found = folders.iter().flat_map(|folder| model_folders(folder));
+        for folder in found.filter(|path| !is_adapter(path)) {
             let Some(cached) = examine(&folder, &old) else { continue };
             let known = models.iter().any(|model| model.manifest.digest() == cached.manifest.digest());
             new.folders.insert(folder.clone(), cached.clone());
@@ -82,7 +103,17 @@ impl Library {
             let folders = folders.iter().map(|folder| folder.display().to_string());
             return Err(WorkerError::NoModel { folders: folders.collect::<Vec<_>>().join(", ") });
         }
-        Ok(Self { models })
+        Ok(Self { models, adapters })
+    }
+
+    /// Where each adapter lies.
+    pub(crate) fn adapter_paths(&self) -> HashMap<AdapterDigest, PathBuf> {
+        self.adapters.iter().map(|adapter| (adapter.manifest.digest, adapter.path.clone())).collect()
+    }
+
+    /// What the coordinator is told of adapters.
+    pub(crate) fn adapter_manifests(&self) -> Vec<AdapterManifest> {
+        self.adapters.iter().map(|adapter| adapter.manifest.clone()).collect()
     }
 
     /// What the coordinator is told.
@@ -160,6 +191,38 @@ fn examine(folder: &Path, old: &Cache) -> Option<CachedModel> {
         Ok(manifest) => Some(CachedModel { files, manifest }),
         Err(error) => {
             tracing::warn!(path = %folder.display(), error = chain(&error), "this model cannot be used");
+            None
+        }
+    }
+}
+
+/// The adapters in `folders`, from the cache where their files are as they were.
+fn adapters_in(folders: &[PathBuf], old: &Cache, new: &mut Cache) -> Vec<LocalAdapter> {
+    let mut found: Vec<LocalAdapter> = Vec::new();
+    for path in adapter_candidates(folders) {
+        let Some(cached) = examine_adapter(&path, old) else { continue };
+        new.adapters.insert(path.clone(), cached.clone());
+        let Some(manifest) = cached.manifest else { continue };
+        found.push(LocalAdapter { path, manifest });
+    }
+    found
+}
+
+fn examine_adapter(path: &Path, old: &Cache) -> Option<CachedAdapter> {
+    let mut files = Vec::new();
+    if path.is_dir() {
+        mark_files(path, 0, &mut files);
+    } else {
+        mark_file(path.to_owned(), &mut files);
+    }
+    files.sort();
+    if let Some(cached) = old.adapters.get(path).filter(|cached| cached.files == files) {
+        return Some(cached.clone());
+    }
+    match describe_adapter(path) {
+        Ok(manifest) => Some(CachedAdapter { files, manifest }),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), error = chain(&error), "this adapter cannot be used");
             None
         }
     }
@@ -285,5 +348,43 @@ mod tests {
         let second = scan(folder.path(), &cache).unwrap().manifests();
         assert_eq!(second[0].name, "another name");
         assert_eq!(second[0].digest(), first[0].digest());
+    }
+
+    /// A LoRA of one layer whose every number is `number`.
+    fn write_lora(path: &Path, number: f32) {
+        let name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q";
+        let header = format!(
+            r#"{{"{name}.lora_down.weight":{{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}},"{name}.lora_up.weight":{{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}}}}"#
+        );
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.as_bytes());
+        file.extend([number; 4].into_iter().flat_map(f32::to_le_bytes));
+        fs::write(path, file).unwrap();
+    }
+
+    #[test]
+    fn adapters_beside_models_are_found_by_content_and_digested_once() {
+        let folder = TempDir::new().unwrap();
+        let (models, cache) = (folder.path().join("models"), folder.path().join("cache.json"));
+        copy_of_the_model(&models.join("m"));
+        fs::create_dir(models.join("loras")).unwrap();
+        let file = models.join("loras/felt.safetensors");
+        write_lora(&file, 0.5);
+        fs::write(models.join("broken.safetensors"), b"\xff\xff\xff\xff\xff\xff\xff\xff{}").unwrap();
+        let library = scan(&models, &cache).unwrap();
+        assert_eq!(library.manifests().len(), 1);
+        let first = library.adapter_manifests();
+        assert_eq!((first.len(), first[0].name.as_str()), (1, "felt"));
+        assert_eq!(library.adapter_paths()[&first[0].digest], file);
+        let mut remembered: Cache = serde_json::from_slice(&fs::read(&cache).unwrap()).unwrap();
+        remembered.adapters.get_mut(&file).unwrap().manifest.as_mut().unwrap().family = Some("cached".into());
+        remembered.write(&cache);
+        let again = scan(&models, &cache).unwrap().adapter_manifests();
+        assert_eq!(again[0].family.as_deref(), Some("cached"));
+        write_lora(&file, 0.25);
+        fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        let changed = scan(&models, &cache).unwrap().adapter_manifests();
+        assert_eq!(changed[0].family, first[0].family);
+        assert_ne!(changed[0].digest, first[0].digest);
     }
 }

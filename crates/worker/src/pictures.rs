@@ -27,6 +27,9 @@ const TRIES: u32 = 5;
 /// How long one try may take: 64 MiB at a mebibyte a second.
 const DEADLINE: Duration = Duration::from_secs(64);
 
+/// Pictures of a lease that are fetched before its device asks for them.
+const AHEAD: usize = 16;
+
 /// How often is looked whether the lease is still wanted.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -37,6 +40,8 @@ pub(crate) struct PictureStore {
     worker: WorkerId,
     backoff: Backoff,
     kept: Mutex<Kept>,
+    /// Held by whoever fetches.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Pictures that were used lately; the last used stands last.
@@ -46,7 +51,14 @@ struct Kept(Vec<(ArtifactDigest, Arc<Picture>)>);
 impl PictureStore {
     /// Must be called within the runtime that is to fetch.
     pub(crate) fn new(client: Client, worker: WorkerId, backoff: Backoff) -> Self {
-        Self { client, runtime: Handle::current(), worker, backoff, kept: Mutex::default() }
+        Self {
+            client,
+            runtime: Handle::current(),
+            worker,
+            backoff,
+            kept: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// All pictures that `recipes` name. Waits; for a device's thread, not for the runtime's.
@@ -62,6 +74,25 @@ impl PictureStore {
         named.into_iter().map(|digest| Ok((digest, self.one(digest, lease)?))).collect()
     }
 
+    /// Fetches the first pictures of a lease that waits, so that its device does not wait for them.
+    pub(crate) fn prefetch(self: &Arc<Self>, lease: &Arc<Lease>) {
+        let named = lease.images.iter().flat_map(|image| image.recipe.template.pictures());
+        let named: BTreeSet<ArtifactDigest> = named.take(AHEAD).collect();
+        if named.is_empty() {
+            return;
+        }
+        let (store, lease) = (Arc::clone(self), Arc::clone(lease));
+        self.runtime.spawn(async move {
+            for digest in named {
+                // What cannot be had is told when the device asks for it.
+                if lease.stop() != Stop::WhenDone || store.get(digest).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// One picture; this thread waits while the runtime fetches it.
     fn one(
         self: &Arc<Self>,
         digest: ArtifactDigest,
@@ -70,29 +101,39 @@ impl PictureStore {
         if let Some(picture) = self.kept().get(&digest) {
             return Ok(picture);
         }
-        let picture = decode(digest, &self.fetch(digest, lease)?)?;
+        let (reply, answer) = oneshot::channel();
+        let (store, lease) = (Arc::clone(self), Arc::clone(lease));
+        self.runtime.spawn(async move {
+            let got = tokio::select! {
+                got = store.get(digest) => got.map_err(RenderFault::Failed),
+                () = unwanted(&lease) => Err(RenderFault::Stopped),
+            };
+            // A thread that is gone waits for nothing.
+            let _ = reply.send(got);
+        });
+        // Without a runtime there is no answer: the process is ending.
+        answer.blocking_recv().unwrap_or(Err(RenderFault::Stopped))
+    }
+
+    /// One picture, kept or fetched. One is fetched at a time, so that none is fetched twice.
+    async fn get(&self, digest: ArtifactDigest) -> Result<Arc<Picture>, Fault> {
+        let _turn = self.turn.lock().await;
+        if let Some(picture) = self.kept().get(&digest) {
+            return Ok(picture);
+        }
+        let file = self.insist(digest).await.map_err(|status| environment(digest, &status))?;
+        let decoded = tokio::task::spawn_blocking(move || decode(digest, &file)).await;
+        let panicked = |panic| {
+            let error = format!("the picture {digest} cannot be read: {panic}");
+            Err(Fault::new(FailureClass::Task, error))
+        };
+        let picture = decoded.unwrap_or_else(panicked)?;
         self.kept().put(digest, Arc::clone(&picture));
         Ok(picture)
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fetches a file on the runtime, while this thread waits.
-    fn fetch(self: &Arc<Self>, digest: ArtifactDigest, lease: &Arc<Lease>) -> Result<Vec<u8>, RenderFault> {
-        let (reply, answer) = oneshot::channel();
-        let (store, lease) = (Arc::clone(self), Arc::clone(lease));
-        self.runtime.spawn(async move {
-            let fetched = tokio::select! {
-                fetched = store.insist(digest) => fetched.map_err(|error| environment(digest, &error)),
-                () = unwanted(&lease) => Err(RenderFault::Stopped),
-            };
-            // A thread that is gone waits for nothing.
-            let _ = reply.send(fetched);
-        });
-        // Without a runtime there is no answer: the process is ending.
-        answer.blocking_recv().unwrap_or(Err(RenderFault::Stopped))
     }
 
     /// Fetches a file, again and again while another try may help.
@@ -162,16 +203,16 @@ async fn unwanted(lease: &Lease) {
     }
 }
 
-fn decode(digest: ArtifactDigest, file: &[u8]) -> Result<Arc<Picture>, RenderFault> {
+fn decode(digest: ArtifactDigest, file: &[u8]) -> Result<Arc<Picture>, Fault> {
     seedfarm_picture::decode(file).map(Arc::new).map_err(|error| {
         let error = format!("the picture {digest} cannot be read: {}", chain(&error));
-        RenderFault::Failed(Fault::new(FailureClass::Task, error))
+        Fault::new(FailureClass::Task, error)
     })
 }
 
-fn environment(digest: ArtifactDigest, status: &Status) -> RenderFault {
+fn environment(digest: ArtifactDigest, status: &Status) -> Fault {
     let error = format!("the picture {digest} cannot be had: {}", status.message());
-    RenderFault::Failed(Fault::new(FailureClass::Environment, error))
+    Fault::new(FailureClass::Environment, error)
 }
 
 /// Whether trying again cannot help. Damage on the way may not come twice.

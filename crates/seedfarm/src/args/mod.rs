@@ -1,5 +1,6 @@
 //! Options that several subcommands share.
 
+pub mod adapters;
 pub mod client;
 pub mod data;
 pub mod devices;

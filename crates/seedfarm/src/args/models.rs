@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::ModelManifest;
 
+use seedfarm_worker::adapter_candidates;
+
 use crate::failure::Failure;
 
 /// The environment variable with a list of folders, separated as in PATH.
@@ -20,6 +22,9 @@ const SOURCE_TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
 #[command(next_help_heading = "Models")]
 pub struct ModelArgs {
     /// Folder of a model, or of several; may be repeated
+    ///
+    /// LoRAs and embeddings (.safetensors) and ControlNets (folders) lie beside the models, or in folders of
+    /// their own there.
     ///
     /// Without it: the folders in SEEDFARM_MODELS (separated by colons); without those: ./models, models
     /// next to the program, and those of the source tree.
@@ -47,7 +52,7 @@ impl ModelArgs {
         let mut found = Vec::new();
         for folder in &named {
             let models = models_in(folder);
-            if models.is_empty() {
+            if models.is_empty() && adapter_candidates(std::slice::from_ref(folder)).is_empty() {
                 return Err(no_model_in(folder).into());
             }
             found.extend(models);
@@ -85,6 +90,15 @@ impl ModelArgs {
         let mut seen = std::collections::BTreeSet::new();
         models.retain(|model| seen.insert((model.manifest.name.clone(), model.manifest.digest())));
         Ok(models)
+    }
+
+    /// The folders that are searched for models and for adapters beside them, each once.
+    pub fn search_folders(&self) -> Vec<PathBuf> {
+        let named = self.named();
+        let mut folders = if named.is_empty() { default_folders() } else { named };
+        let mut seen = std::collections::BTreeSet::new();
+        folders.retain(|folder| folder.canonicalize().is_ok_and(|path| seen.insert(path)));
+        folders
     }
 
     fn named(&self) -> Vec<PathBuf> {

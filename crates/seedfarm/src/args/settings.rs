@@ -2,6 +2,7 @@
 
 use clap::Args;
 use seedfarm_core::plan::Settings;
+use seedfarm_core::sampling::SigmaSchedule;
 use seedfarm_core::{Invalid, NoiseSource, Numerics, Sampler};
 
 /// Settings that the model's defaults fill where they are left open.
@@ -32,6 +33,10 @@ pub struct SettingsArgs {
     /// pndm
     #[arg(long, value_name = "NAME", value_parser = Sampler::from_name)]
     pub sampler: Option<Sampler>,
+
+    /// How noise levels are chosen: default (the model's own), karras, exponential, ays_sd or ays_sdxl
+    #[arg(long, value_name = "NAME", value_parser = SigmaSchedule::from_name)]
+    pub schedule: Option<SigmaSchedule>,
 }
 
 impl SettingsArgs {
@@ -44,6 +49,7 @@ impl SettingsArgs {
             steps: self.steps,
             guidance: self.guidance,
             sampler: self.sampler,
+            schedule: self.schedule,
             ..Settings::default()
         }
     }
@@ -81,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_names_every_sampler_and_every_source_of_noise() {
+    fn the_help_names_every_sampler_schedule_and_source_of_noise() {
         let help = Line::command().term_width(1000).render_long_help().to_string();
         let samplers = Sampler::ALL.map(Sampler::as_str);
         for name in samplers.into_iter().chain(NoiseSource::ALL.map(NoiseSource::as_str)) {

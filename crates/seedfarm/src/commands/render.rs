@@ -1,25 +1,28 @@
 //! `render`: the engine alone, without a farm.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
-use seedfarm_core::{ArtifactDigest, Fingerprint, Invalid, Recipe, SeedPolicy};
+use seedfarm_core::plan::{Catalogue, JobSpec, PromptLine, Settings, plan_with};
+use seedfarm_core::{ArtifactDigest, Fingerprint, Invalid, Recipe, RecipeTemplate, SeedPolicy};
 use seedfarm_engine::{DeviceSpec, Model, Pictures, Rendered};
 use seedfarm_picture::{Caption, Picture};
 use serde::Serialize;
 
+use crate::args::adapters::LocalAdapters;
 use crate::args::models::{LocalModel, choose};
 use crate::args::settings::seed;
-use crate::args::{ArithmeticArgs, ModelArgs, SettingsArgs};
+use crate::args::{ArithmeticArgs, ExtraArgs, ModelArgs, SettingsArgs};
 use crate::client::download::write_whole;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::human;
 use crate::output::Output;
+use crate::pictures::{Destination, Prepared, Resolver};
 use crate::progress::Progress;
 
 /// Render pictures without a farm
@@ -29,7 +32,11 @@ use crate::progress::Progress;
 #[command(after_long_help = "\
 Examples:
   seedfarm render --prompt 'cat face on a blue background' --seed 42 --out cat.png
-  seedfarm render --model ./my-model --prompt 'a red apple' --seed 1 --count 8 --out apple.png")]
+  seedfarm render --model ./my-model --prompt 'a red apple' --seed 1 --count 8 --out apple.png
+  seedfarm render --prompt 'a tiger' --source cat.jpg --strength 0.6 --out tiger.png
+  seedfarm render --prompt 'a hat' --lora ./felt.safetensors:0.8 --out hat.png
+
+LoRAs, embeddings and ControlNets are named as their files beside the models, or by paths.")]
 pub struct RenderArgs {
     /// What to draw
     #[arg(long, value_name = "TEXT")]
@@ -66,6 +73,9 @@ pub struct RenderArgs {
 
     #[command(flatten)]
     pub settings: SettingsArgs,
+
+    #[command(flatten)]
+    pub extras: ExtraArgs,
 
     #[command(flatten)]
     pub arithmetic: ArithmeticArgs,
@@ -110,10 +120,15 @@ pub async fn run(args: RenderArgs, output: Output) -> Result<Exit> {
 
 fn render(args: &RenderArgs, output: Output) -> Result<Exit> {
     let local = choose(&args.models, args.model.as_deref())?;
-    let recipes = recipes(args, &local)?;
-    let model = Model::load(&local.folder, &args.device, args.arithmetic.numerics, args.threads)?;
+    let mut spec = spec(args);
+    let adapters = LocalAdapters::named_in(&mut spec.settings, &args.models.search_folders())?;
+    let mut catalogue = Catalogue { adapters: adapters.manifests, ..Catalogue::default() };
+    let pictures = pictures(args, &mut spec, &local, &mut catalogue, output)?;
+    let recipes = recipes(&spec, &local, &catalogue)?;
+    let template = &recipes.first().context("there is nothing to render")?.template;
+    let model = Model::load_for(&local.folder, &args.device, template, &adapters.paths, args.threads)?;
     let start = Instant::now();
-    let rendered = all(&model, &recipes, args.batch as usize, output)?;
+    let rendered = all(&model, &recipes, &pictures, args.batch as usize, output)?;
     let seconds = start.elapsed().as_secs_f64();
     let fingerprint = seedfarm_engine::fingerprint(&args.device, args.arithmetic.numerics);
     let mut images = Vec::new();
@@ -154,9 +169,9 @@ fn check_folder(out: &Path) -> Result<()> {
     Err(Failure::usage("NO_FOLDER", message).into())
 }
 
-fn recipes(args: &RenderArgs, local: &LocalModel) -> Result<Vec<Recipe>> {
+fn spec(args: &RenderArgs) -> JobSpec {
     let line = PromptLine { line: 1, prompt: args.prompt.clone(), seed: None, settings: Settings::default() };
-    let spec = JobSpec {
+    JobSpec {
         name: String::new(),
         prompts: vec![line],
         count: args.count,
@@ -165,9 +180,32 @@ fn recipes(args: &RenderArgs, local: &LocalModel) -> Result<Vec<Recipe>> {
         priority: 0,
         numerics: args.arithmetic.numerics,
         noise: args.arithmetic.noise,
-        settings: args.settings.settings(),
+        settings: args.extras.onto(args.settings.settings()),
+    }
+}
+
+/// The pictures that the request names by path, brought to size; in the request, paths become digests.
+fn pictures(
+    args: &RenderArgs,
+    spec: &mut JobSpec,
+    local: &LocalModel,
+    catalogue: &mut Catalogue,
+    output: Output,
+) -> Result<Pictures> {
+    let here = Destination::Here(BTreeMap::new());
+    let mut resolver = Resolver::new(local.manifest.clone(), !args.extras.no_resize, here);
+    tokio::runtime::Handle::current().block_on(resolver.resolve(spec, Path::new("")))?;
+    resolver.notes().iter().for_each(|note| output.note(note));
+    let decode = |(digest, prepared): (ArtifactDigest, Prepared)| {
+        let picture = seedfarm_picture::decode(&prepared.png)?;
+        let (width, height) = (picture.width(), picture.height());
+        Ok((digest, seedfarm_engine::Picture::new(width, height, picture.into_rgb())?))
     };
-    let plan = plan(&spec, &local.manifest).map_err(|fault| match fault {
+    resolver.into_files(catalogue).into_iter().map(decode).collect()
+}
+
+fn recipes(spec: &JobSpec, local: &LocalModel, catalogue: &Catalogue) -> Result<Vec<Recipe>> {
+    let plan = plan_with(spec, &local.manifest, catalogue).map_err(|fault| match fault {
         // There is one prompt and no file, so no line to speak of.
         Invalid::AtLine { fault, .. } => *fault,
         fault => fault,
@@ -175,8 +213,14 @@ fn recipes(args: &RenderArgs, local: &LocalModel) -> Result<Vec<Recipe>> {
     Ok((0..plan.total).filter_map(|index| plan.recipe(index)).collect())
 }
 
-fn all(model: &Model, recipes: &[Recipe], batch: usize, output: Output) -> Result<Vec<Rendered>> {
-    let steps: u64 = recipes.iter().map(|recipe| u64::from(recipe.template.steps())).sum();
+fn all(
+    model: &Model,
+    recipes: &[Recipe],
+    pictures: &Pictures,
+    batch: usize,
+    output: Output,
+) -> Result<Vec<Rendered>> {
+    let steps: u64 = recipes.iter().map(|recipe| u64::from(sampled(&recipe.template))).sum();
     let mut progress = Progress::new(output, "steps", steps);
     let start = Instant::now();
     let mut rendered: Vec<Option<Rendered>> = vec![None; recipes.len()];
@@ -190,15 +234,18 @@ fn all(model: &Model, recipes: &[Recipe], batch: usize, output: Output) -> Resul
             progress.set(done, &format!("ETA {}", human::eta(steps - done, rate)));
             ControlFlow::Continue(())
         };
-        for (index, picture) in
-            group.iter().zip(model.render(&together, &Pictures::default(), &mut observer)?)
-        {
+        for (index, picture) in group.iter().zip(model.render(&together, pictures, &mut observer)?) {
             rendered[*index] = Some(picture);
         }
     }
     let rate = recipes.len() as f64 / start.elapsed().as_secs_f64();
     progress.finish(done, &human::rate(rate));
     rendered.into_iter().collect::<Option<Vec<_>>>().context("the engine left an image out")
+}
+
+/// Steps that are sampled: with a source picture, those that its strength leaves.
+fn sampled(template: &RecipeTemplate) -> u32 {
+    template.steps() - template.extras.source.as_ref().map_or(0, |source| source.first_step)
 }
 
 fn write(

@@ -31,7 +31,7 @@ const TRIES: u32 = 3;
 A prompt file has one prompt a line, as text or as JSON with these keys, of which only prompt must be
 there. What a line leaves open is taken from the options, then from the model.
 
-  prompt, negative_prompt, seed, width, height, steps, guidance, sampler, eta, guidance_rescale,
+  prompt, negative_prompt, seed, width, height, steps, guidance, sampler, schedule, eta, guidance_rescale,
   clip_skip, decode_tile
   prompt_syntax   \"plain\" or \"weighted\"
   loras           [{\"name\": \"felt\", \"weight\": 0.8, \"text_weight\": 1}]
@@ -117,9 +117,11 @@ pub async fn run(args: SubmitArgs, output: Output) -> Result<Exit> {
         Some(model) => model.clone(),
         None => only_model(&farm).await?,
     };
-    if names_a_path(&spec) {
-        upload_pictures(&args, &mut spec, &farm, &model, output).await?;
-    }
+    let notes = match names_a_path(&spec) {
+        true => upload_pictures(&args, &mut spec, &farm, &model).await?,
+        false => Vec::new(),
+    };
+    notes.iter().for_each(|note| output.note(note));
     let key = match &args.idempotency_key {
         Some(key) => key.clone(),
         None => format!("cli-{}", secret::random_hex(16)?),
@@ -137,6 +139,7 @@ pub async fn run(args: SubmitArgs, output: Output) -> Result<Exit> {
     let document = json!({
         "job": json::job(&job),
         "repeated": response.repeated,
+        "notes": notes,
         "warnings": response.warnings,
     });
     output.result(&document, || job.id.clone())?;
@@ -145,21 +148,19 @@ pub async fn run(args: SubmitArgs, output: Output) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Hands over the pictures that the request names by path.
+/// Hands over the pictures that the request names by path; answers what was done to them.
 async fn upload_pictures(
     args: &SubmitArgs,
     spec: &mut JobSpec,
     farm: &Farm,
     model: &str,
-    output: Output,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let manifest = manifest(farm, model).await?;
     let resize = !args.extras.no_resize;
     let mut resolver = Resolver::new(manifest, resize, Destination::Farm(farm.clone()));
     let folder = args.file.as_deref().filter(|file| !is_stdin(file)).and_then(Path::parent);
     resolver.resolve(spec, folder.unwrap_or(Path::new(""))).await?;
-    resolver.notes().iter().for_each(|note| output.note(note));
-    Ok(())
+    Ok(resolver.notes())
 }
 
 /// What the farm knows of a model.

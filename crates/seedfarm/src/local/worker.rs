@@ -30,8 +30,10 @@ impl Setup {
     /// If the address is none, or a model folder that was named holds no model.
     pub fn config(self, models: &ModelArgs, devices: &DeviceArgs) -> Result<WorkerConfig> {
         let endpoint = endpoint::endpoint(&self.coordinator, self.authority.as_deref())?;
+        // The worker looks for itself, for adapters too; here it is only made sure that there is a model.
+        models.existing_folders()?;
         Ok(WorkerConfig {
-            model_dirs: models.existing_folders()?,
+            model_dirs: models.search_folders(),
             devices: devices.devices.clone(),
             threads: devices.threads,
             batch: devices.batch.map(|batch| batch as usize),

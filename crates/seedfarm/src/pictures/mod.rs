@@ -4,5 +4,6 @@ mod fit;
 mod read;
 mod resolve;
 
+pub use fit::Prepared;
 pub use read::read;
 pub use resolve::{Destination, Resolver, names_a_path};

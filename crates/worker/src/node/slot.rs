@@ -44,6 +44,7 @@ pub(super) struct Slot {
     pub unrendered: u32,
     fingerprints: BTreeMap<Numerics, String>,
     queue: SyncSender<Arc<Lease>>,
+    pictures: Arc<PictureStore>,
     threads: Vec<JoinHandle<()>>,
     /// Leases in a row that failed through no fault of their own.
     troubles: u32,
@@ -97,6 +98,7 @@ impl Slot {
             unrendered: 0,
             fingerprints: texts,
             queue,
+            pictures: Arc::clone(&shared.pictures),
             threads,
             troubles: 0,
             rest_until: None,
@@ -121,6 +123,7 @@ impl Slot {
                 Fault::new(FailureClass::HandedBack, "the device holds as many leases as it can take");
             return (lease.fence, Held::over(lease.job.to_string(), fault, print));
         }
+        self.pictures.prefetch(&lease);
         self.unrendered += 1;
         (lease.fence, Held::granted(lease, device, print))
     }

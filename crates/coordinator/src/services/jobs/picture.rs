@@ -25,7 +25,7 @@ pub(super) async fn put(
     if let Some(told) = told.filter(|told| *told != digest) {
         return Err(chunks::wrong_digest(digest, told));
     }
-    let size = size_of(bytes.clone()).await?;
+    let size = size_of(farm, bytes.clone()).await?;
     let picture = NewPicture { digest, size, bytes: bytes.len() as u64 };
     farm.blob.put(&digest, bytes).await.map_err(faults::of_blob)?;
     let new = farm.store.put_picture(&picture).await.map_err(faults::of_store)?;
@@ -34,7 +34,8 @@ pub(super) async fn put(
 }
 
 /// The sides of the picture in a file; a file that holds none is refused.
-async fn size_of(file: Bytes) -> Result<PictureSize, Status> {
+async fn size_of(farm: &Farm, file: Bytes) -> Result<PictureSize, Status> {
+    let _turn = farm.decoding.acquire().await.map_err(|_| faults::stopping())?;
     // Decoding a large picture takes a while, and nobody else should wait for it.
     let decoded = tokio::task::spawn_blocking(move || seedfarm_picture::decode(&file)).await;
     let picture = decoded
