@@ -34,6 +34,7 @@ from diffusers import (
 )
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.schedulers.scheduling_utils import AysSchedules
+from diffusers.utils.torch_utils import randn_tensor
 
 # diffusers needs torchsde for one class alone, whose noise is replaced here anyway.
 sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
@@ -99,6 +100,13 @@ def use_draws(first_step):
             module.randn_tensor = lambda shape, *_, **__: draw(next(draws), shape)
     Path.first_step = first_step
     sde.BrownianTreeNoiseSampler = Path
+
+
+def use_torch():
+    """Gives every scheduler PyTorch's draws back."""
+    for name, module in sys.modules.items():
+        if name.startswith("diffusers.schedulers.scheduling_") and hasattr(module, "randn_tensor"):
+            module.randn_tensor = randn_tensor
 
 
 def cases():
@@ -253,22 +261,26 @@ def images():
         )
         pipe.set_progress_bar_config(disable=True)
         trained = pipe.scheduler.config
-        for sampler, (kind, extra) in SAMPLERS.items():
+        # Some once more with a generator of PyTorch's, which goes on from the first latents to each step.
+        torch_too = ["euler_ancestral", "dpmpp_2m_sde", "lcm"] if model == "tiny-sd1" else []
+        for sampler, source in [*((name, "philox") for name in SAMPLERS), *((name, "torch-cpu") for name in torch_too)]:
+            kind, extra = SAMPLERS[sampler]
             # What the engine reads from a configuration that does not say.
             same = dict(set_alpha_to_one=trained.get("set_alpha_to_one", True))
             pipe.scheduler = kind.from_config(trained, **same, **extra)
-            use_draws(0)
+            use_draws(0) if source == "philox" else use_torch()
             shape = (1, pipe.unet.config.in_channels, 24 // pipe.vae_scale_factor, 40 // pipe.vae_scale_factor)
             at_end = {}
             image = pipe(
                 prompt=prompt, negative_prompt=negative, width=40, height=24, num_inference_steps=5,
                 guidance_scale=guidance, output_type="np",
-                latents=torch.from_numpy(noise.standard_normal(SEED, 0, shape)),
+                latents=torch.from_numpy(noise.standard_normal(SEED, 0, shape)) if source == "philox" else None,
+                generator=torch.Generator("cpu").manual_seed(SEED),
                 callback_on_step_end=lambda _pipe, _step, _t, values: at_end.update(values) or values,
             ).images[0]
-            name = f"{model}/{sampler}-5-{guidance:g}"
+            name = f"{model}/{sampler}-5-{guidance:g}" + ("" if source == "philox" else f"-{source}")
             spec = dict(
-                name=name, model=model, sampler=sampler, steps=5, guidance=guidance, seed=str(SEED), prompt=prompt,
+                name=name, noise=source, model=model, sampler=sampler, steps=5, guidance=guidance, seed=str(SEED), prompt=prompt,
                 negative_prompt=negative, width=40, height=24, latents_after=[5],
             )
             rgb = torch.from_numpy((image * 255).round().astype("uint8"))

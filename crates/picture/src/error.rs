@@ -61,6 +61,14 @@ pub enum PictureError {
     /// The file is damaged, cut off, or breaks the PNG specification.
     #[error("the file is not a whole PNG: it is damaged or cut off; fetch it again")]
     Damaged(#[source] png::DecodingError),
+    /// A palette that is no list of colours.
+    #[error(
+        "the file's palette has {bytes} bytes, not 3 for each of 1 to 256 colours: the file is damaged; fetch it again"
+    )]
+    Palette {
+        /// Its length.
+        bytes: usize,
+    },
     /// The pixels cannot be had as RGB with 8 bits a channel without losing something.
     #[error("the picture has {what}, which 8-bit RGB cannot hold: save it as RGB with 8 bits a channel")]
     NotRgb8 {

@@ -76,7 +76,18 @@ fn open(file: &[u8], transformations: Transformations) -> Result<FileReader<'_>,
     decoder.set_transformations(transformations);
     let header = decoder.read_header_info().map_err(damaged)?;
     check_sides(header.width, header.height)?;
-    decoder.read_info().map_err(damaged)
+    let reader = decoder.read_info().map_err(damaged)?;
+    check_palette(reader.info())?;
+    Ok(reader)
+}
+
+/// The decoder takes the palette's length on trust and would panic over half a colour.
+fn check_palette(info: &Info<'_>) -> Result<(), PictureError> {
+    let bytes = info.palette.as_ref().map_or(3, |palette| palette.len());
+    if bytes % 3 == 0 && (3..=3 * 256).contains(&bytes) {
+        return Ok(());
+    }
+    Err(PictureError::Palette { bytes })
 }
 
 fn damaged(error: DecodingError) -> PictureError {

@@ -264,3 +264,19 @@ fn texts_that_other_programs_wrote_are_shown() {
     assert_eq!(comfy.other["prompt"], r#"{"3": {"class_type": "KSampler"}}"#);
     assert_eq!(comfy.other["workflow"], "{}");
 }
+
+#[test]
+fn a_palette_that_ends_within_a_colour_is_refused() {
+    for bytes in [1, 2, 4, 767] {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 1, 1);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_palette(vec![7; bytes]);
+        let mut writer = encoder.write_header().expect("the encoder does not look");
+        writer.write_image_data(&[0]).expect("one pixel");
+        writer.finish().expect("it ends");
+        for error in [decode(&file).unwrap_err(), read_metadata(&file).unwrap_err()] {
+            assert!(error.to_string().contains(&format!("{bytes} bytes")), "{error}");
+        }
+    }
+}

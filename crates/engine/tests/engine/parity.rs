@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::support::{emoji_starter, psnr_db, recipe, relative_error, repository, sampled};
 use candle_core::{Device, Tensor};
-use seedfarm_core::{Numerics, Recipe, Sampler};
+use seedfarm_core::{NoiseSource, Numerics, Recipe, Sampler};
 use seedfarm_engine::{DeviceSpec, Model, Pictures, Progress, Rendered};
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ fn recipe_of(model: &Model, numerics: Numerics, case: &Value) -> Recipe {
     recipe.template.guidance = case["guidance"].as_f64().expect("a number");
     recipe.template.width = number("width");
     recipe.template.height = number("height");
+    if let Some(noise) = case["noise"].as_str() {
+        recipe.template.noise = NoiseSource::from_name(noise).expect("a noise source");
+    }
     sampled(recipe, Sampler::from_name(&text("sampler")).expect("a sampler"), number("steps"))
 }
 
