@@ -81,10 +81,10 @@ fn open(file: &[u8], transformations: Transformations) -> Result<FileReader<'_>,
     Ok(reader)
 }
 
-/// The decoder takes the palette's length on trust and would panic over half a colour.
+/// The decoder holds a palette to 3 to 768 bytes, but would panic over one that ends within a colour.
 fn check_palette(info: &Info<'_>) -> Result<(), PictureError> {
     let bytes = info.palette.as_ref().map_or(3, |palette| palette.len());
-    if bytes % 3 == 0 && (3..=3 * 256).contains(&bytes) {
+    if bytes.is_multiple_of(3) && (3..=3 * 256).contains(&bytes) {
         return Ok(());
     }
     Err(PictureError::Palette { bytes })
