@@ -271,26 +271,33 @@ def ascend(network, descent, texts):
     return conv_layer(part.at("conv_out"), silu(group_norm_layer(part.at("conv_norm_out"), h, groups, epsilon)))
 
 
-def decode(model, latents):
-    config, part = model.vae
-    groups, epsilon = config["norm_num_groups"], 1e-6
-    h = (latents / F(config["scaling_factor"]) + F(config["shift_factor"] or 0))[None]
+def middle_of_vae(part, h, groups):
+    h = residual(part.at("resnets.0"), h, groups, 1e-6)
+    if "attentions" in part:
+        own = part.at("attentions.0")
+        n = to_rows(group_norm_layer(own.at("group_norm"), h, groups, 1e-6))
+        h = to_planes(cross_attention(own, n, n, 1), h) + h
+    return residual(part.at("resnets.1"), h, groups, 1e-6)
+
+
+def decode_planes(vae, h):
+    """Latents, as the sampler leaves them, to planes of pixels."""
+    (config, part), groups = vae, vae[0]["norm_num_groups"]
     if config["use_post_quant_conv"]:
         h = conv_layer(part.at("post_quant_conv"), h)
     part = part.at("decoder")
-    h = conv_layer(part.at("conv_in"), h)
-    middle = part.at("mid_block")
-    h = residual(middle.at("resnets.0"), h, groups, epsilon)
-    own = middle.at("attentions.0")
-    n = to_rows(group_norm_layer(own.at("group_norm"), h, groups, epsilon))
-    h = to_planes(cross_attention(own, n, n, 1), h) + h
-    h = residual(middle.at("resnets.1"), h, groups, epsilon)
+    h = middle_of_vae(part.at("mid_block"), conv_layer(part.at("conv_in"), h), groups)
     for block in part.list("up_blocks"):
         for resnet in block.list("resnets"):
-            h = residual(resnet, h, groups, epsilon)
+            h = residual(resnet, h, groups, 1e-6)
         if "upsamplers" in block:
             h = conv_layer(block.at("upsamplers.0.conv"), upsample(h))
-    h = conv_layer(part.at("conv_out"), silu(group_norm_layer(part.at("conv_norm_out"), h, groups, epsilon)))
+    return conv_layer(part.at("conv_out"), silu(group_norm_layer(part.at("conv_norm_out"), h, groups, 1e-6)))
+
+
+def decode(model, latents):
+    config = model.vae[0]
+    h = decode_planes(model.vae, (latents / F(config["scaling_factor"]) + F(config["shift_factor"] or 0))[None])
     assert np.isfinite(h).all()
     cut = np.clip(h[0] * F(0.5) + F(0.5), F(0), F(1))
     return np.rint(cut * F(255)).astype(np.uint8).transpose(1, 2, 0)

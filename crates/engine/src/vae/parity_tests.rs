@@ -1,12 +1,14 @@
-//! Encoders, tiles and tiny autoencoders against diffusers; `tests/parity/autoencoders.py` wrote the
-//! references.
+//! Encoders, tiles and tiny autoencoders against diffusers, and bit for bit against the specification;
+//! `autoencoders.py` and `strict_autoencoders.py` in `tests/parity` wrote the references.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use seedfarm_core::Numerics;
-use seedfarm_numerics::philox;
+use seedfarm_numerics::{Isa, philox};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::{Moments, Tiling, VaeDecoder, VaeEncoder};
 use crate::DeviceSpec;
@@ -173,4 +175,60 @@ fn a_tiny_autoencoder_in_its_original_files_is_the_same() {
     // An encoder is no decoder, and says where it parts.
     let error = TaesdDecoder::load(&path, &ops).err().map_or_else(String::new, |error| error.to_string());
     assert!(error.contains("taesd_encoder.safetensors") && error.contains("tensor '"), "{error}");
+}
+
+/// SHA-256 of numbers as f32, lowest byte first.
+fn digest(values: &[f32]) -> String {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn strict_results_have_the_bits_of_the_specification() {
+    let path = models().join("../golden/strict_autoencoders.json");
+    let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let check = |name: &str, ours: &[f32]| assert_eq!(golden[name], digest(ours), "{name}");
+    for isa in Isa::supported() {
+        isa.scoped(|| check_bits(&check)).unwrap();
+    }
+}
+
+fn check_bits(check: &dyn Fn(&str, &[f32])) {
+    let ops = ops(Numerics::Strict);
+    for (name, [height, width]) in [("tiny-sd1/vae", [72, 56]), ("bare-vae", [9, 14])] {
+        let (encoder, _) = autoencoder(name, &ops);
+        let moments = encoder.encode(&noise(0, &[1, 3, height, width])).unwrap();
+        check(&format!("{name}/mean"), &moments.mean);
+        check(&format!("{name}/log_variance"), &moments.log_variance);
+        let unit = values(&noise(2, &[moments.mean.len()]));
+        check(&format!("{name}/sample"), &moments.sample(&unit));
+    }
+    let (_, decoder) = autoencoder("tiny-sd1", &ops);
+    let tiled = decoder.decode_tiled(&noise(1, &[1, 4, 13, 9]), Tiling::new(8, 2).unwrap()).unwrap();
+    check("tiny-sd1/vae/tiled", &values(&tiled));
+    let folder = models().join("tiny-taesd");
+    let latents: Vec<f32> = values(&noise(1, &[1, 4, 5, 7])).iter().map(|value| value * 3.0).collect();
+    let latents = Tensor::from_vec(latents, (1, 4, 5, 7), &Device::Cpu).unwrap();
+    check(
+        "tiny-taesd/decoded",
+        &values(&TaesdDecoder::load(&folder, &ops).unwrap().decode(&latents).unwrap()),
+    );
+    let pixels = noise(0, &[1, 3, 40, 56]);
+    check(
+        "tiny-taesd/encoded",
+        &values(&TaesdEncoder::load(&folder, &ops).unwrap().encode(&pixels).unwrap()),
+    );
+}
+
+#[test]
+fn a_picture_decoded_in_tiles_does_not_depend_on_its_neighbours() {
+    let (_, decoder) = autoencoder("tiny-sd1", &ops(Numerics::Strict));
+    let tiling = Tiling::new(8, 2).unwrap();
+    let pair = noise(1, &[2, 4, 13, 9]);
+    let both = values(&decoder.decode_tiled(&pair, tiling).unwrap());
+    let alone = |index| {
+        let one = pair.narrow(0, index, 1).unwrap().contiguous().unwrap();
+        values(&decoder.decode_tiled(&one, tiling).unwrap())
+    };
+    assert_eq!(both, [alone(0), alone(1)].concat());
 }

@@ -43,28 +43,28 @@ impl Tiling {
     /// The tiles along a side of `length` latent elements: each shares exactly the overlap with the next,
     /// and their lengths differ by one at most.
     fn along(self, length: usize) -> Vec<Range<usize>> {
-        if length <= self.tile {
-            return vec![0..length];
-        }
-        let new = length - self.overlap;
-        let count = new.div_ceil(self.tile - self.overlap);
-        (0..count).map(|index| index * new / count..(index + 1) * new / count + self.overlap).collect()
+        // One tile shares nothing.
+        let overlap = if length <= self.tile { 0 } else { self.overlap };
+        let new = length - overlap;
+        let count = if overlap == 0 { 1 } else { new.div_ceil(self.tile - overlap) };
+        (0..count).map(|index| index * new / count..(index + 1) * new / count + overlap).collect()
     }
 }
 
 impl VaeDecoder {
-    /// As [`VaeDecoder::decode`], tile by tile: latents `[1, latent_channels, h, w]` to `[1, 3, H, W]`.
+    /// As [`VaeDecoder::decode`], tile by tile: latents `[batch, latent_channels, h, w]` to
+    /// `[batch, 3, H, W]`.
     pub fn decode_tiled(&self, latents: &Tensor, tiling: Tiling) -> Result<Tensor> {
-        let (_, _, height, width) = latents.dims4()?;
+        let (batch, _, height, width) = latents.dims4()?;
         let (rows, columns) = (tiling.along(height), tiling.along(width));
         if rows.len() == 1 && columns.len() == 1 {
             return self.decode(latents);
         }
         let scale = self.config().pixels_per_latent();
-        let mut picture = Planes::new(height * scale, width * scale);
+        let mut picture = Planes::new(3 * batch, height * scale, width * scale);
         for row in rows {
             let strip_latents = latents.narrow(2, row.start, row.len())?;
-            let mut strip = Planes::new(row.len() * scale, width * scale);
+            let mut strip = Planes::new(3 * batch, row.len() * scale, width * scale);
             for column in &columns {
                 let tile = strip_latents.narrow(3, column.start, column.len())?.contiguous()?;
                 let tile = self.decode(&tile)?.flatten_all()?.to_vec1::<f32>()?;
@@ -76,11 +76,11 @@ impl VaeDecoder {
             picture.join_below(&strip, row.start * scale, shared);
         }
         let Planes { values, height, width } = picture;
-        Ok(Tensor::from_vec(values, (1, 3, height, width), latents.device())?)
+        Ok(Tensor::from_vec(values, (batch, 3, height, width), latents.device())?)
     }
 }
 
-/// Three planes of numbers, row by row.
+/// Planes of numbers, row by row.
 struct Planes {
     values: Vec<f32>,
     height: usize,
@@ -88,8 +88,8 @@ struct Planes {
 }
 
 impl Planes {
-    fn new(height: usize, width: usize) -> Self {
-        Self { values: vec![0.0; 3 * height * width], height, width }
+    fn new(planes: usize, height: usize, width: usize) -> Self {
+        Self { values: vec![0.0; planes * height * width], height, width }
     }
 
     /// Writes `tile`, which is as high, from column `left` on; its first `shared` columns are blended with

@@ -155,6 +155,17 @@ fn the_manifest_of_a_checkpoint_has_the_published_settings_and_the_digest_of_the
 }
 
 #[test]
+fn nine_channels_make_a_checkpoint_one_for_inpainting() {
+    let checkpoint = Checkpoint::new("sd1");
+    let mut tensors = candle_core::safetensors::load(checkpoint.path(), &Device::Cpu).expect("it loads");
+    let nine = Tensor::zeros((4, 9, 3, 3), DType::F16, &Device::Cpu).expect("zeros");
+    tensors.insert("model.diffusion_model.input_blocks.0.0.weight".to_owned(), nine);
+    candle_core::safetensors::save(&tensors, checkpoint.path()).expect("it can be written");
+    assert!(read_manifest(&checkpoint.path()).expect("it is whole").inpainting);
+    assert!(!read_manifest(&Checkpoint::new("sd1").path()).expect("it is whole").inpainting);
+}
+
+#[test]
 fn a_file_that_is_not_the_one_that_is_listed_beside_it_is_refused() {
     let checkpoint = Checkpoint::new("sd1");
     let path = checkpoint.0.path().join("model.toml");
