@@ -37,10 +37,10 @@ fn find_now(config: &WorkerConfig) -> Result<(Stock, Vec<RenderDevice>), WorkerE
     let infos = choose(&config.devices, devices())?;
     let library = Library::scan(&config.model_dirs, &home::model_cache(&config.data_dir))?;
     let stock = Stock { models: library.manifests(), adapters: library.adapter_manifests() };
-    let adapters = Arc::new(library.adapter_paths());
-    let models = Arc::new(library.into_models());
+    let adapters = library.adapter_paths();
+    let found = Arc::new(Found { adapters, models: library.into_models() });
     let memory = config.model_memory_bytes.unwrap_or_else(|| machine_memory() / 2 / infos.len() as u64);
-    let device = |info| render_device(config, info, (&models, &adapters), memory);
+    let device = |info| render_device(config, info, &found, memory);
     Ok((stock, infos.into_iter().map(device).collect()))
 }
 
@@ -57,12 +57,7 @@ fn choose(wanted: &[DeviceSpec], found: Vec<DeviceInfo>) -> Result<Vec<DeviceInf
     wanted.iter().map(pick).collect()
 }
 
-fn render_device(
-    config: &WorkerConfig,
-    info: DeviceInfo,
-    (models, adapters): (&Arc<HashMap<ModelDigest, LocalModel>>, &Arc<HashMap<AdapterDigest, PathBuf>>),
-    memory: u64,
-) -> RenderDevice {
+fn render_device(config: &WorkerConfig, info: DeviceInfo, found: &Arc<Found>, memory: u64) -> RenderDevice {
     let is_cpu = info.spec == DeviceSpec::Cpu;
     RenderDevice {
         backend: if is_cpu { "cpu" } else { "cuda" }.to_owned(),
@@ -73,8 +68,7 @@ fn render_device(
         renderer: Box::new(EngineRenderer {
             spec: info.spec,
             threads: config.threads,
-            models: Arc::clone(models),
-            adapters: Arc::clone(adapters),
+            found: Arc::clone(found),
             memory,
             loaded: Vec::new(),
         }),
@@ -89,12 +83,17 @@ fn machine_memory() -> u64 {
     kib.map_or(0, |kib| kib * 1024)
 }
 
+/// Where models and adapters lie.
+struct Found {
+    models: HashMap<ModelDigest, LocalModel>,
+    adapters: HashMap<AdapterDigest, PathBuf>,
+}
+
 /// One device's engine, with the models that were used last.
 struct EngineRenderer {
     spec: DeviceSpec,
     threads: usize,
-    models: Arc<HashMap<ModelDigest, LocalModel>>,
-    adapters: Arc<HashMap<AdapterDigest, PathBuf>>,
+    found: Arc<Found>,
     /// Bytes that loaded models may take; one is always kept.
     memory: u64,
     /// The last used stands last.
@@ -145,12 +144,12 @@ impl EngineRenderer {
     }
 
     fn load(&mut self, digest: &ModelDigest, template: &RecipeTemplate) -> Result<Loaded, RenderFault> {
-        let Some(local) = self.models.get(digest).cloned() else {
+        let Some(local) = self.found.models.get(digest).cloned() else {
             return Err(environment(format!("this worker does not have the model {digest}")));
         };
         let bytes = local.manifest.weights_bytes.saturating_mul(LOADED_PER_STORED);
         self.make_room(bytes);
-        let model = Model::load_for(&local.folder, &self.spec, template, &self.adapters, self.threads);
+        let model = Model::load_for(&local.folder, &self.spec, template, &self.found.adapters, self.threads);
         let model = model.map_err(load_fault)?;
         let actual = model.manifest().digest();
         if actual != *digest {
