@@ -161,7 +161,7 @@ fn a_prompt_file_that_cannot_be_used_is_refused_with_its_line() {
     submit("missing.txt", &["missing.txt", "No such file"]);
     submit("empty.txt", &["empty.txt", "no prompt"]);
     submit("latin1.txt", &["latin1.txt", "line 2", "UTF-8"]);
-    submit("keys.jsonl", &["line 2", "stpes", "known keys"]);
+    submit("keys.jsonl", &["line 2", "stpes", "lists the keys"]);
     submit("seed.jsonl", &["line 1", "seed"]);
     submit(".", &["the prompt file . cannot be read"]);
 }

@@ -31,7 +31,7 @@ async fn a_named_picture_is_fetched_once_and_handed_to_the_renderer() {
     let complete = session.complete().await;
     assert_eq!(complete.failure, None);
     for image in &complete.images {
-        assert_eq!(image.warnings, ["Some((16, 16))"], "what the renderer was told goes with the image");
+        assert_eq!(image.warnings, ["(16, 16)"], "what the renderer was told goes with the image");
     }
     assert_eq!(coordinator.shelf.asked(), 1);
 }
