@@ -48,6 +48,8 @@ impl<'a> Run<'a> {
         let sampler = sampler_of(&recipes[0])?;
         let per_latent = networks.vae.config().pixels_per_latent();
         let (height, width) = (template.height as usize / per_latent, template.width as usize / per_latent);
+        // Tiles that cannot be are told before the work, not after it.
+        recipes.iter().try_for_each(|recipe| tiling(recipe, per_latent).map(drop))?;
         let mut run = Self {
             networks,
             recipes,
@@ -196,11 +198,9 @@ impl<'a> Run<'a> {
         let (scaling, shift) = (vae.config().scaling as f32, vae.config().shift as f32);
         let scaled: Vec<f32> = latents.iter().map(|value| value / scaling + shift).collect();
         let input = Tensor::from_vec(scaled, (1, channels, height, width), self.networks.ops.device())?;
-        let planes = match self.recipes[image].template.extras.decode_tile {
+        let planes = match tiling(&self.recipes[image], vae.config().pixels_per_latent())? {
             None => vae.decode(&input)?,
-            Some(side) => {
-                vae.decode_tiled(&input, tiling(side as usize / vae.config().pixels_per_latent())?)?
-            }
+            Some(tiling) => vae.decode_tiled(&input, tiling)?,
         };
         self.picture(image, &planes)
     }
@@ -217,9 +217,19 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Tiles of `side` latents, of which neighbours share a quarter.
-fn tiling(side: usize) -> Result<Tiling> {
-    Tiling::new(side, side / 4)
+/// The tiles in which a recipe is decoded, where it asks for some: neighbours share a quarter.
+///
+/// Errors: a side that is no whole number of latent elements, or of too few.
+fn tiling(recipe: &Recipe, pixels_per_latent: usize) -> Result<Option<Tiling>> {
+    let Some(side) = recipe.template.extras.decode_tile else { return Ok(None) };
+    let pixels = side as usize;
+    if !pixels.is_multiple_of(pixels_per_latent) {
+        return Err(Error::Recipe(format!(
+            "decode_tile {side} is not a multiple of the model's {pixels_per_latent} pixels"
+        )));
+    }
+    let latents = pixels / pixels_per_latent;
+    Tiling::new(latents, latents / 4).map(Some)
 }
 
 /// The sampler that recipes of one batch share.

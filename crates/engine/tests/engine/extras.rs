@@ -42,6 +42,16 @@ fn tiles_as_large_as_the_picture_change_nothing_and_smaller_ones_little() {
         let differences = picture.rgb.iter().zip(&other.rgb).map(|(a, b)| f64::from(a.abs_diff(*b)));
         differences.sum::<f64>() / picture.rgb.len() as f64
     };
+    let mut odd = whole.clone();
+    odd.template.extras.decode_tile = Some(68);
+    let mut stepped = false;
+    let mut watch = |_: &Progress<'_>| {
+        stepped = true;
+        ControlFlow::Continue(())
+    };
+    let error = model.render(&[odd], &Pictures::default(), &mut watch).expect_err("tiles of 8.5 latents");
+    assert!(error.to_string().contains("decode_tile 68"), "{error}");
+    assert!(!stepped, "it is told before the work");
     let in_tiles = tiled(64);
     assert!(apart(&in_tiles) > 0.0, "the tiles were not used");
     assert!(apart(&in_tiles) < 25.0, "{}", apart(&in_tiles));
