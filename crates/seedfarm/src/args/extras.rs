@@ -12,7 +12,7 @@ use super::settings::seed;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Pictures, adapters and finer settings")]
 pub struct ExtraArgs {
-    /// plain, or weighted: (word:1.2), [word], BREAK and long prompts as A1111-style tools read them
+    /// plain, or weighted: (word:1.2), BREAK and long prompts as A1111-style tools read them
     #[arg(long, value_name = "SYNTAX", value_parser = PromptSyntax::from_name)]
     pub prompt_syntax: Option<PromptSyntax>,
 
