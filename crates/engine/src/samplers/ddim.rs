@@ -64,14 +64,6 @@ impl Sampling for Ddim {
         &self.calls
     }
 
-    fn initial_scale(&self) -> f32 {
-        1.0
-    }
-
-    fn model_input(&self, _call: usize, latents: &[f32]) -> Vec<f32> {
-        latents.to_vec()
-    }
-
     fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
         self.factors(call).now.denoised(latents, prediction)
     }

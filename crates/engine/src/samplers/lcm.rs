@@ -58,14 +58,6 @@ impl Sampling for Lcm {
         &self.calls
     }
 
-    fn initial_scale(&self) -> f32 {
-        1.0
-    }
-
-    fn model_input(&self, _call: usize, latents: &[f32]) -> Vec<f32> {
-        latents.to_vec()
-    }
-
     fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
         let factors = self.factors(call);
         let denoised = factors.now.denoised(latents, prediction);

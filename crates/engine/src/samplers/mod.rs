@@ -44,11 +44,17 @@ pub(crate) trait Sampling: Send + Sync {
     /// The calls, in order: at least one, and the last one of each step ends it.
     fn calls(&self) -> &[Call];
 
-    /// The factor that turns unit noise into the first latents.
-    fn initial_scale(&self) -> f32;
+    /// The factor that turns unit noise into the first latents: 1 for samplers whose latents keep the variance
+    /// of training.
+    fn initial_scale(&self) -> f32 {
+        1.0
+    }
 
     /// What the network is shown at call `call` (from 0) for these latents.
-    fn model_input(&self, call: usize, latents: &[f32]) -> Vec<f32>;
+    /// For samplers whose latents keep the variance of training, the latents themselves.
+    fn model_input(&self, _call: usize, latents: &[f32]) -> Vec<f32> {
+        latents.to_vec()
+    }
 
     /// The image, as latents, that the network's prediction points at.
     fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32>;

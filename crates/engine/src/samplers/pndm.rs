@@ -206,14 +206,6 @@ impl Sampling for Pndm {
         &self.calls
     }
 
-    fn initial_scale(&self) -> f32 {
-        1.0
-    }
-
-    fn model_input(&self, _call: usize, latents: &[f32]) -> Vec<f32> {
-        latents.to_vec()
-    }
-
     fn denoised(&self, call: usize, latents: &[f32], prediction: &[f32]) -> Vec<f32> {
         self.moves[call].here.denoised(latents, prediction)
     }
