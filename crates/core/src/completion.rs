@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{NumericClass, PixelDigest, RecipeDigest};
-use crate::id::{Attempt, Epoch, LeaseId};
+use crate::id::{Attempt, Epoch, LeaseId, WorkerId};
 use crate::limits;
 use crate::range::ImageRange;
 
@@ -104,6 +104,26 @@ impl FailureClass {
     }
 }
 
+/// Whose fault a failure counts as, and who has failed the range through a fault of its own by now.
+///
+/// `faulted` are the distinct workers that failed it so before. What fails on
+/// [`limits::MAX_WORKER_FAULTS`] of them, as an image that fits into no worker's memory does, is no fault of
+/// theirs: such a failure, and every later one of the kind, counts as the task's.
+pub fn blame(
+    class: Option<FailureClass>,
+    worker: WorkerId,
+    mut faulted: Vec<WorkerId>,
+) -> (Option<FailureClass>, Vec<WorkerId>) {
+    if class != Some(FailureClass::Worker) {
+        return (class, faulted);
+    }
+    if !faulted.contains(&worker) && faulted.len() < limits::MAX_WORKER_FAULTS {
+        faulted.push(worker);
+    }
+    let own = faulted.len() >= limits::MAX_WORKER_FAULTS;
+    (if own { Some(FailureClass::Task) } else { class }, faulted)
+}
+
 /// What becomes of the images of a lease that have no result.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Aftermath {
@@ -184,6 +204,37 @@ mod tests {
         assert!(grants < 20, "{grants} grants");
     }
 
+    fn worker(number: u128) -> WorkerId {
+        WorkerId::from_uuid(uuid::Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn a_fault_of_three_distinct_workers_counts_as_the_tasks() {
+        let mut faulted = Vec::new();
+        for (number, class) in [
+            (1, FailureClass::Worker),
+            (1, FailureClass::Worker),
+            (2, FailureClass::Worker),
+            (2, FailureClass::Worker),
+            (3, FailureClass::Task),
+            (1, FailureClass::Task),
+        ] {
+            let (counted, after) = blame(Some(FailureClass::Worker), worker(number), faulted);
+            assert_eq!(counted, Some(class), "worker {number}");
+            faulted = after;
+        }
+        assert_eq!(faulted, [worker(1), worker(2), worker(3)]);
+    }
+
+    #[test]
+    fn only_faults_of_workers_are_held_against_the_range() {
+        for class in [None, Some(FailureClass::Environment), Some(FailureClass::HandedBack)] {
+            assert_eq!(blame(class, worker(1), vec![worker(2)]), (class, vec![worker(2)]));
+        }
+        let task = Some(FailureClass::Task);
+        assert_eq!(blame(task, worker(1), Vec::new()), (task, Vec::new()));
+    }
+
     #[test]
     fn work_handed_back_spends_no_attempt() {
         let range = ImageRange::new(0, 4).unwrap();
@@ -191,7 +242,42 @@ mod tests {
         assert_eq!(aftermath.retry, vec![(ImageRange::new(1, 4).unwrap(), 2)]);
     }
 
+    /// Grants `range` to one worker after another until nothing is left; images in `doomed` fit into no
+    /// worker's memory. Answers what was rendered, what was given up, and the number of grants.
+    fn exhaust(
+        range: ImageRange,
+        doomed: &BTreeSet<u64>,
+        workers: u32,
+    ) -> (BTreeSet<u64>, BTreeSet<u64>, u32) {
+        let mut queue = vec![(range, 0, Vec::new())];
+        let (mut done, mut dead, mut grants) = (BTreeSet::new(), BTreeSet::new(), 0_u32);
+        while let Some((range, spent, faulted)) = queue.pop() {
+            grants += 1;
+            let settled: BTreeSet<u64> =
+                range.indices().take_while(|index| !doomed.contains(index)).collect();
+            let class = ((settled.len() as u64) < range.len()).then_some(FailureClass::Worker);
+            let (class, faulted) = blame(class, worker(u128::from(grants % workers)), faulted);
+            let aftermath = settle(range, Attempt(spent + 1), &settled, class);
+            done.extend(settled);
+            queue.extend(aftermath.retry.into_iter().map(|(range, spent)| (range, spent, faulted.clone())));
+            dead.extend(aftermath.dead.iter().flat_map(|range| range.indices()));
+        }
+        (done, dead, grants)
+    }
+
     proptest! {
+        #[test]
+        fn what_no_worker_can_render_ends_among_the_dead_and_all_else_is_rendered(
+            len in 1u64..64, doomed in proptest::collection::btree_set(0u64..64, 0..6), workers in 3u32..8
+        ) {
+            let range = ImageRange::new(0, len).unwrap();
+            let doomed: BTreeSet<u64> = doomed.into_iter().filter(|&index| index < len).collect();
+            let (done, dead, grants) = exhaust(range, &doomed, workers);
+            prop_assert_eq!(&dead, &doomed);
+            prop_assert_eq!(done, range.indices().filter(|index| !doomed.contains(index)).collect::<BTreeSet<_>>());
+            prop_assert!(grants < 1000, "{} grants", grants);
+        }
+
         #[test]
         fn settling_loses_no_image_and_counts_none_twice(
             lo in 0u64..40, len in 1u64..40, attempt in 1i32..5,

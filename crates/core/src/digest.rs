@@ -103,6 +103,14 @@ digest!(
     ComponentDigest
 );
 digest!(
+    /// The bytes of one file of a model or an adapter that the farm distributes.
+    FileDigest
+);
+digest!(
+    /// A model or an adapter that the farm distributes: the model's own digest, or the adapter's.
+    PackageDigest
+);
+digest!(
     /// How an image was rendered: the canonical JSON of a fingerprint.
     FingerprintDigest
 );
@@ -127,6 +135,18 @@ digest!(
     /// A recipe without its seed: its canonical JSON.
     TemplateDigest
 );
+
+impl From<ModelDigest> for PackageDigest {
+    fn from(digest: ModelDigest) -> Self {
+        Self(digest.0)
+    }
+}
+
+impl From<AdapterDigest> for PackageDigest {
+    fn from(digest: AdapterDigest) -> Self {
+        Self(digest.0)
+    }
+}
 
 impl PixelDigest {
     /// Digests an image of `width` x `height` pixels, rows top to bottom, three bytes (RGB) a pixel.

@@ -74,6 +74,10 @@ uuid_id!(
     WorkerId, "worker", "a worker id (worker_ and 32 hexadecimal digits)"
 );
 uuid_id!(
+    /// One coordinator process, from its start to its end.
+    CoordinatorId, "coordinator", "a coordinator id (coordinator_ and 32 hexadecimal digits)"
+);
+uuid_id!(
     /// One replay of one image.
     ReplayId, "replay", "a replay id (replay_ and 32 hexadecimal digits)"
 );

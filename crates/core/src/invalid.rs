@@ -208,6 +208,30 @@ pub enum Invalid {
         /// What was given.
         given: i32,
     },
+    /// A name of a tenant or a tag that is none.
+    #[error("{field} '{given}' is not a name: use 1 to {most} of a-z, 0-9 and -_.:", most = limits::MAX_SHORT_NAME_BYTES)]
+    NotAName {
+        /// `tenant` or `tag`.
+        field: &'static str,
+        /// What was given, or its beginning.
+        given: String,
+    },
+    /// Too many of something in a job's terms.
+    #[error("{given} {field} are more than the {most} that one job may name")]
+    TooManyTerms {
+        /// Of what.
+        field: &'static str,
+        /// How many were given.
+        given: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// A term that would never let the job run.
+    #[error("{field} 0 would never let the job run: give at least 1, or leave it out")]
+    ZeroTerm {
+        /// Which term.
+        field: &'static str,
+    },
     /// A seed that does not fit 64 bits.
     #[error("seed '{given}' is not a whole number from 0 to 18446744073709551615")]
     SeedOutOfRange {
@@ -278,6 +302,9 @@ impl Invalid {
             Self::NothingToSample { .. } => "NOTHING_TO_SAMPLE",
             Self::WrongUse(_) => "WRONG_USE",
             Self::PriorityOutOfRange { .. } => "PRIORITY_OUT_OF_RANGE",
+            Self::NotAName { .. } => "NOT_A_NAME",
+            Self::TooManyTerms { .. } => "TOO_MANY_TERMS",
+            Self::ZeroTerm { .. } => "ZERO_TERM",
             Self::SeedOutOfRange { .. } => "SEED_OUT_OF_RANGE",
             Self::SeedMissing => "SEED_MISSING",
             Self::SeedIgnored { .. } => "SEED_IGNORED",

@@ -36,3 +36,32 @@ pub const MAX_PRIORITY: i32 = 100;
 pub const MAX_ARTIFACT_BYTES: usize = 64 << 20;
 /// Attempts of a range, by distinct grants that the task's own fault ended, before its images are given up.
 pub const MAX_ATTEMPTS: i32 = 3;
+/// Most bytes of one file of a model that the farm distributes.
+pub const MAX_MODEL_FILE_BYTES: u64 = 64 << 30;
+/// Most bytes of all files of such a model.
+pub const MAX_PACKAGE_BYTES: u64 = 256 << 30;
+/// Most files of such a model.
+pub const MAX_PACKAGE_FILES: usize = 1000;
+/// Most bytes of the path of one of its files.
+pub const MAX_MODEL_PATH_BYTES: usize = 240;
+/// Most names in such a path.
+pub const MAX_MODEL_PATH_DEPTH: usize = 8;
+/// Bytes of one part in which such a file is handed over; its last part may be shorter.
+pub const MODEL_PART_BYTES: u64 = 8 << 20;
+/// Most bytes of a tenant's or a tag's name.
+pub const MAX_SHORT_NAME_BYTES: usize = 64;
+/// Most images that one call gives up on purpose.
+pub const MAX_SKIP: u64 = 100_000;
+/// Most tags that a job may ask for, or a worker may bear.
+pub const MAX_TAGS: usize = 16;
+/// Most tenants whose jobs may go first on a worker.
+pub const MAX_TENANTS_FIRST: usize = 32;
+/// Most jobs that one job may wait for.
+pub const MAX_DEPENDENCIES: usize = 100;
+/// Largest weight of a tenant.
+pub const MAX_WEIGHT: u32 = 1000;
+/// Distinct workers that a range may fail on through a fault of theirs; from then on the fault counts as the
+/// range's own.
+pub const MAX_WORKER_FAULTS: usize = 3;
+/// Most bytes of what a worker tells of one attempt.
+pub const MAX_LOG_BYTES: usize = 64 << 10;

@@ -9,6 +9,7 @@ use crate::model::ModelManifest;
 use crate::range::ImageRange;
 use crate::recipe::{NoiseSource, Numerics, Recipe, RecipeTemplate};
 use crate::seed::SeedPolicy;
+use crate::terms::JobTerms;
 
 pub use crate::settings::Settings;
 pub use catalogue::{Catalogue, PictureSize};
@@ -40,8 +41,8 @@ pub struct JobSpec {
     pub seed: u64,
     /// How images get their seeds from it.
     pub seed_policy: SeedPolicy,
-    /// Higher goes first; 0 is ordinary.
-    pub priority: i32,
+    /// What it asks of the farm.
+    pub terms: JobTerms,
     /// The class of arithmetic.
     pub numerics: Numerics,
     /// Where noise comes from.
@@ -120,9 +121,7 @@ pub fn plan_with(
     catalogue: &Catalogue,
 ) -> Result<JobPlan, Invalid> {
     check_text("name", &spec.name, limits::MAX_NAME_BYTES)?;
-    if spec.priority.abs() > limits::MAX_PRIORITY {
-        return Err(Invalid::PriorityOutOfRange { given: spec.priority });
-    }
+    spec.terms.check()?;
     let total = count_images(spec)?;
     let planner = Planner { spec, manifest, catalogue };
     let line = |line: &PromptLine| planner.line(line).map_err(|fault| fault.at_line(line.line));

@@ -13,9 +13,11 @@ use crate::limits;
 use crate::sampling::{NoiseSchedule, Sampler};
 use crate::seed;
 
+mod digester;
 mod extras;
 mod parts;
 
+pub use digester::RecipeDigester;
 pub use extras::Extras;
 pub(crate) use extras::{check_clip_skip, check_decode_tile};
 pub use parts::{Control, Lora, Source, Variation};

@@ -47,7 +47,7 @@ pub(crate) fn spec(prompts: &[&str], count: u32) -> JobSpec {
         count,
         seed: 42,
         seed_policy: SeedPolicy::Sequential,
-        priority: 0,
+        terms: JobTerms::default(),
         numerics: Numerics::Strict,
         noise: NoiseSource::Philox,
         settings: Settings::default(),
@@ -102,7 +102,7 @@ fn each_bad_value_is_refused_with_its_value_its_limit_and_its_line() {
             "SEED_MISSING",
             "line 1: the seed policy 'explicit' needs",
         ),
-        (|s| s.priority = 101, "PRIORITY_OUT_OF_RANGE", "priority 101"),
+        (|s| s.terms.priority = 101, "PRIORITY_OUT_OF_RANGE", "priority 101"),
     ];
     for (spoil, code, words) in cases {
         let mut spec = spec(&["a", "b"], 1);
