@@ -1,6 +1,7 @@
 //! LoRAs, textual inversions and ControlNets that workers have shown.
 
 use seedfarm_core::{AdapterDigest, AdapterManifest};
+use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use crate::database::Store;
@@ -11,17 +12,7 @@ impl Store {
     pub async fn put_adapters(&self, manifests: &[AdapterManifest]) -> Result<()> {
         let mut connection = self.pool.acquire().await?;
         for manifest in manifests {
-            let put = sqlx::query!(
-                "-- put_adapters
-                INSERT INTO adapters (kind, name, digest, manifest) VALUES ($1, $2, $3, $4)
-                ON CONFLICT (kind, name, digest) DO UPDATE SET manifest = excluded.manifest
-                WHERE adapters.manifest <> excluded.manifest",
-                manifest.kind.as_str(),
-                manifest.name,
-                manifest.digest.as_bytes(),
-                Json(manifest) as _
-            );
-            put.execute(&mut *connection).await?;
+            put_adapter(&mut connection, manifest).await?;
         }
         Ok(())
     }
@@ -48,4 +39,19 @@ impl Store {
         let is_known = |digest: &AdapterDigest| known.contains(digest.as_bytes());
         Ok(digests.iter().copied().filter(|digest| !is_known(digest)).collect())
     }
+}
+
+pub(crate) async fn put_adapter(connection: &mut PgConnection, manifest: &AdapterManifest) -> Result<()> {
+    let put = sqlx::query!(
+        "-- put_adapter
+        INSERT INTO adapters (kind, name, digest, manifest) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (kind, name, digest) DO UPDATE SET manifest = excluded.manifest
+        WHERE adapters.manifest <> excluded.manifest",
+        manifest.kind.as_str(),
+        manifest.name,
+        manifest.digest.as_bytes(),
+        Json(manifest) as _
+    );
+    put.execute(connection).await?;
+    Ok(())
 }

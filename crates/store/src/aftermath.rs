@@ -58,6 +58,8 @@ pub(crate) struct NewRange {
     pub(crate) spent: i32,
     pub(crate) defer: Duration,
     pub(crate) avoid: Vec<WorkerId>,
+    /// Workers that failed it through a fault of their own.
+    pub(crate) faulted: Vec<WorkerId>,
 }
 
 /// Stores ranges and returns them with their origins. No two of them overlap.
@@ -72,12 +74,13 @@ pub(crate) async fn insert_ranges(
         r#"-- insert_ranges
         WITH new AS MATERIALIZED (
             SELECT nextval('ranges_id_seq') AS id, r.* FROM unnest($1::uuid[], $2::bigint[], $3::bigint[],
-                $4::int[], $5::bigint[], $6::text[]) WITH ORDINALITY
-                AS r (job, lo, hi, spent, defer_ms, avoid, number)
+                $4::int[], $5::bigint[], $6::text[], $7::text[]) WITH ORDINALITY
+                AS r (job, lo, hi, spent, defer_ms, avoid, faulted, number)
         ), stored AS (
-            INSERT INTO ranges (id, job_id, lo, hi, spent, not_before, avoid)
+            INSERT INTO ranges (id, job_id, lo, hi, spent, not_before, avoid, faulted)
             OVERRIDING SYSTEM VALUE
-            SELECT id, job, lo, hi, spent, now() + defer_ms * interval '1 millisecond', avoid::uuid[] FROM new
+            SELECT id, job, lo, hi, spent, now() + defer_ms * interval '1 millisecond', avoid::uuid[],
+                faulted::uuid[] FROM new
             RETURNING id, not_before
         )
         SELECT new.number AS "number!", stored.id,
@@ -88,7 +91,8 @@ pub(crate) async fn insert_ranges(
         &ranges.iter().map(|new| index(new.range.hi())).collect::<Vec<_>>(),
         &ranges.iter().map(|new| new.spent).collect::<Vec<_>>(),
         &ranges.iter().map(|new| saturate(new.defer.as_millis() as u64)).collect::<Vec<_>>(),
-        &ranges.iter().map(|new| array_literal(&new.avoid)).collect::<Vec<_>>()
+        &ranges.iter().map(|new| array_literal(&new.avoid)).collect::<Vec<_>>(),
+        &ranges.iter().map(|new| array_literal(&new.faulted)).collect::<Vec<_>>()
     );
     let rows = insert.fetch_all(connection).await?;
     let stored = ranges.into_iter().zip(rows).map(|(new, row)| {

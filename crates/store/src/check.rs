@@ -1,9 +1,14 @@
 //! The invariants of the stored state.
 
+mod census;
+mod rules;
+
 use std::fmt;
 
 use seedfarm_core::{ImageId, JobId, WorkerId};
 use sqlx::PgConnection;
+
+pub use census::Census;
 
 use crate::database::Store;
 use crate::error::Result;
@@ -47,6 +52,13 @@ pub enum Finding {
         /// First image, and the one after the last.
         images: (u64, u64),
     },
+    /// A second lease without a first.
+    LoneTwin {
+        /// The job.
+        job: JobId,
+        /// First image, and the one after the last.
+        images: (u64, u64),
+    },
     /// A result that names something that is not there.
     Orphan {
         /// The image.
@@ -54,13 +66,56 @@ pub enum Finding {
         /// What it names.
         names: String,
     },
-    /// A job whose state does not go with its counters.
+    /// A job whose state does not go with its counters, or not with its hold.
     State {
         /// The job.
         job: JobId,
         /// Its state.
         state: String,
     },
+    /// A job counts less device time than its results took, in milliseconds.
+    JobTime {
+        /// The job.
+        job: JobId,
+        /// Counted.
+        counted: u64,
+        /// Taken by results.
+        stored: u64,
+    },
+    /// A worker's device time is not that of its results, in milliseconds.
+    WorkerTime {
+        /// The worker.
+        worker: WorkerId,
+        /// Counted.
+        counted: u64,
+        /// Taken by results.
+        stored: u64,
+    },
+    /// A lease of an epoch that has not begun.
+    Epoch {
+        /// The job.
+        job: JobId,
+        /// First image, and the one after the last.
+        images: (u64, u64),
+        /// The lease's epoch.
+        epoch: i64,
+    },
+    /// A job waits for one that is not there.
+    Dependency {
+        /// The job.
+        job: JobId,
+        /// What it waits for.
+        on: JobId,
+    },
+}
+
+/// What a check looked at, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// How much was looked at.
+    pub census: Census,
+    /// What must not be; empty when all is well.
+    pub findings: Vec<Finding>,
 }
 
 impl fmt::Display for Finding {
@@ -80,23 +135,49 @@ impl fmt::Display for Finding {
             Self::Twice { job, images: (lo, hi) } => {
                 write!(f, "{job} holds images {lo} to {} in more than one place", hi - 1)
             }
+            Self::LoneTwin { job, images: (lo, hi) } => {
+                write!(f, "{job} has a second lease of images {lo} to {} without a first", hi - 1)
+            }
             Self::Orphan { image, names } => write!(f, "{image} names a {names} that is not there"),
-            Self::State { job, state } => write!(f, "{job} is {state}, which its counters contradict"),
+            Self::State { job, state } => {
+                write!(f, "{job} is {state}, which its counters or its hold contradict")
+            }
+            Self::JobTime { job, counted, stored } => {
+                write!(f, "{job} counts {counted} ms of device time, but its results took {stored} ms")
+            }
+            Self::WorkerTime { worker, counted, stored } => {
+                write!(f, "{worker} counts {counted} ms of device time, but its results took {stored} ms")
+            }
+            Self::Epoch { job, images: (lo, hi), epoch } => {
+                write!(f, "{job} leases images {lo} to {} in epoch {epoch}, which has not begun", hi - 1)
+            }
+            Self::Dependency { job, on } => write!(f, "{job} waits for {on}, which is not there"),
         }
     }
 }
 
-/// Holds the stored state against its invariants, as one moment had it; empty when all is well. It reads
-/// every result, so it takes a while on a large farm.
+/// What [`audit`] finds; empty when all is well.
 pub async fn check(store: &Store) -> Result<Vec<Finding>> {
+    Ok(audit(store).await?.findings)
+}
+
+/// Holds the stored state against its invariants, as one moment had it. It reads every result, so it takes
+/// a while on a large farm.
+pub async fn audit(store: &Store) -> Result<Audit> {
     let mut transaction = store.begin_reading().await?;
     let mut findings = wrong_counters(&mut transaction).await?;
     findings.extend(wrong_tallies(&mut transaction).await?);
     findings.extend(wrong_cover(&mut transaction).await?);
+    findings.extend(lone_twins(&mut transaction).await?);
     findings.extend(orphans(&mut transaction).await?);
     findings.extend(wrong_states(&mut transaction).await?);
+    findings.extend(rules::wrong_job_times(&mut transaction).await?);
+    findings.extend(rules::wrong_worker_times(&mut transaction).await?);
+    findings.extend(rules::wrong_epochs(&mut transaction).await?);
+    findings.extend(rules::lost_dependencies(&mut transaction).await?);
+    let census = census::census(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(findings)
+    Ok(Audit { census, findings })
 }
 
 async fn wrong_counters(connection: &mut PgConnection) -> Result<Vec<Finding>> {
@@ -141,15 +222,20 @@ async fn wrong_tallies(connection: &mut PgConnection) -> Result<Vec<Finding>> {
 }
 
 /// Lays everything that holds images of a job end to end: each part must begin where those before it
-/// end. The part above the cursor is there even when it is empty, and so marks the job's end.
+/// end. The part above the cursor is there even when it is empty, and so marks the job's end. A twin holds no
+/// images, and a lease that has or had one may hold images that are settled.
 async fn wrong_cover(connection: &mut PgConnection) -> Result<Vec<Finding>> {
     let rows = sqlx::query!(
         r#"-- wrong_cover
-        WITH parts AS (
-            SELECT job_id, idx AS lo, idx + 1 AS hi FROM results
-            UNION ALL SELECT job_id, idx, idx + 1 FROM dead
+        WITH settled AS (
+            SELECT job_id, idx FROM results UNION ALL SELECT job_id, idx FROM dead
+        ), parts AS (
+            SELECT job_id, idx AS lo, idx + 1 AS hi FROM settled s WHERE NOT EXISTS (
+                SELECT FROM leases l
+                WHERE l.twinned AND l.job_id = s.job_id AND s.idx >= l.lo AND s.idx < l.hi
+            )
             UNION ALL SELECT job_id, lo, hi FROM ranges
-            UNION ALL SELECT job_id, lo, hi FROM leases
+            UNION ALL SELECT job_id, lo, hi FROM leases WHERE NOT twin
             UNION ALL SELECT j.id, c.next, j.total FROM jobs j JOIN job_cursors c ON c.job_id = j.id
         ), laid AS (
             SELECT job_id, lo, hi, coalesce(max(hi) OVER (
@@ -172,17 +258,36 @@ async fn wrong_cover(connection: &mut PgConnection) -> Result<Vec<Finding>> {
     rows.collect()
 }
 
+async fn lone_twins(connection: &mut PgConnection) -> Result<Vec<Finding>> {
+    let rows = sqlx::query!(
+        "-- lone_twins
+        SELECT t.job_id, t.lo, t.hi FROM leases t WHERE t.twin AND NOT EXISTS (
+            SELECT FROM leases f
+            WHERE f.twinned AND f.job_id = t.job_id AND f.lo = t.lo AND f.hi = t.hi
+        )
+        ORDER BY t.job_id, t.lo LIMIT $1",
+        MAX_FINDINGS
+    );
+    let rows = rows.fetch_all(connection).await?.into_iter().map(|row| {
+        let images = (natural(row.lo)?, natural(row.hi)?);
+        Ok(Finding::LoneTwin { job: JobId::from_uuid(row.job_id), images })
+    });
+    rows.collect()
+}
+
 async fn orphans(connection: &mut PgConnection) -> Result<Vec<Finding>> {
     let rows = sqlx::query!(
         r#"-- orphans
         SELECT r.job_id, r.idx, CASE WHEN j.id IS NULL THEN 'job' WHEN t.digest IS NULL THEN 'template'
-            WHEN f.digest IS NULL THEN 'fingerprint' ELSE 'worker' END AS "names!"
+            WHEN f.digest IS NULL THEN 'fingerprint' WHEN w.id IS NULL THEN 'worker'
+            ELSE 'line' END AS "names!"
         FROM results r
         LEFT JOIN jobs j ON j.id = r.job_id
         LEFT JOIN templates t ON t.digest = r.template
         LEFT JOIN fingerprints f ON f.digest = r.fingerprint
         LEFT JOIN workers w ON w.id = r.worker_id
-        WHERE j.id IS NULL OR t.digest IS NULL OR f.digest IS NULL OR w.id IS NULL
+        LEFT JOIN job_lines l ON l.job_id = r.job_id AND l.line = r.idx / j.count AND l.template = r.template
+        WHERE j.id IS NULL OR t.digest IS NULL OR f.digest IS NULL OR w.id IS NULL OR l.line IS NULL
         ORDER BY r.job_id, r.idx LIMIT $1"#,
         MAX_FINDINGS
     );
@@ -197,7 +302,8 @@ async fn wrong_states(connection: &mut PgConnection) -> Result<Vec<Finding>> {
     let rows = sqlx::query!(
         "-- wrong_states
         SELECT j.id, j.state FROM jobs j JOIN job_progress p ON p.job_id = j.id
-        WHERE j.state <> 'cancelled' AND (j.state = 'finished') <> (p.done + p.failed = j.total)
+        WHERE (j.hold IS NOT NULL) <> (j.state = 'paused')
+            OR (j.state <> 'cancelled' AND (j.state = 'finished') <> (p.done + p.failed = j.total))
         ORDER BY j.id LIMIT $1",
         MAX_FINDINGS
     );

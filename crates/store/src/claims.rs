@@ -10,7 +10,8 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::error::Result;
 use crate::reign::Lane;
-use crate::value::{array_literal, index, natural};
+use crate::twins::{Place, mark_twinned};
+use crate::value::{array_literal, index, natural, worker_ids};
 
 /// A range that placement has chosen for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,17 +38,20 @@ impl Store {
     /// Claims may follow one another on one job or one stored range, in any order. `None` says that
     /// nothing was stored for a claim: its job is not active any more, or its images are not where the
     /// caller thinks (then its picture of the job is wrong: take a new [`Store::snapshot`]). Claims of
-    /// one job's fresh images, and claims of one stored range, stand and fall together.
+    /// one job's fresh images, and claims of one stored range, stand and fall together. The claim of a twin
+    /// is refused, too, when its first lease is over or has a twin already.
     pub async fn claim(&self, epoch: Epoch, claims: &[Claim]) -> Result<Vec<Option<LeaseId>>> {
         if claims.is_empty() {
             return Ok(Vec::new());
         }
         let mut lane = self.begin_lane(Lane::Claims, epoch).await?;
-        let taken = take(lane.connection(), &advances(claims), &cuts(claims)).await?;
+        let twins: Vec<&Claim> = claims.iter().filter(|claim| claim.source == Source::Twin).collect();
+        let mut taken = take(lane.connection(), &advances(claims), &cuts(claims), &twins).await?;
+        taken.twins = mark_twinned(lane.connection(), &twins).await?;
         let held: Vec<&Claim> = claims.iter().filter(|claim| taken.holds(claim)).collect();
-        let leases = insert_leases(lane.connection(), epoch, &held).await?;
+        let leases = insert_leases(lane.connection(), epoch, &held, &taken).await?;
         lane.commit().await?;
-        let granted = |claim: &Claim| leases.get(&(claim.job, claim.range.lo())).copied();
+        let granted = |claim: &Claim| leases.get(&key(claim)).copied();
         Ok(claims.iter().map(granted).collect())
     }
 }
@@ -114,28 +118,53 @@ fn cut(row: i64, claims: &[(&Claim, u64)]) -> Option<Cut> {
     Some(Cut { row, job: first.job, whole, spent: first.attempt.0 - 1, rest: taken.hi() })
 }
 
-/// What a batch could take, by job for fresh images and by row for stored ranges.
+/// What tells the leases of a batch apart: the job, the first image, and whether it is a twin.
+type Key = (JobId, u64, bool);
+
+fn key(claim: &Claim) -> Key {
+    (claim.job, claim.range.lo(), claim.source == Source::Twin)
+}
+
+/// What a batch could take, by job for fresh images, by row for stored ranges, by place for twins.
 #[derive(Default)]
 struct Taken {
     fresh: HashSet<JobId>,
-    ranges: HashSet<i64>,
+    /// With the workers that failed each.
+    ranges: HashMap<i64, Vec<WorkerId>>,
+    twins: BTreeSet<Place>,
 }
 
 impl Taken {
     fn holds(&self, claim: &Claim) -> bool {
         match claim.source {
             Source::Fresh => self.fresh.contains(&claim.job),
-            Source::Retry { row, .. } => self.ranges.contains(&row),
+            Source::Retry { row, .. } => self.ranges.contains_key(&row),
+            Source::Twin => self.twins.contains(&(claim.job, claim.range)),
+        }
+    }
+
+    /// Workers that failed a claim's images through a fault of their own.
+    fn faulted(&self, claim: &Claim) -> &[WorkerId] {
+        match claim.source {
+            Source::Fresh | Source::Twin => &[],
+            Source::Retry { row, .. } => self.ranges.get(&row).map_or(&[], Vec::as_slice),
         }
     }
 }
 
-/// Moves cursors and shortens stored ranges of active jobs, where they are as the batch thinks.
-async fn take(connection: &mut PgConnection, advances: &[Advance], cuts: &[Cut]) -> Result<Taken> {
+/// Moves cursors and shortens stored ranges of active jobs, where they are as the batch thinks. Locks the jobs
+/// of twins, too: all at once, in order.
+async fn take(
+    connection: &mut PgConnection,
+    advances: &[Advance],
+    cuts: &[Cut],
+    twins: &[&Claim],
+) -> Result<Taken> {
     let jobs: BTreeSet<Uuid> = advances
         .iter()
         .map(|advance| advance.job)
         .chain(cuts.iter().map(|cut| cut.job))
+        .chain(twins.iter().map(|claim| claim.job))
         .map(|job| job.as_uuid())
         .collect();
     let take = sqlx::query!(
@@ -156,15 +185,15 @@ async fn take(connection: &mut PgConnection, advances: &[Advance], cuts: &[Cut])
             UPDATE ranges SET lo = cut.rest FROM cut
             WHERE ranges.id = cut.id AND ranges.job_id = cut.job AND ranges.lo = cut.lo
                 AND ranges.hi = cut.hi AND ranges.spent = cut.spent AND cut.rest < cut.hi
-            RETURNING ranges.id
+            RETURNING ranges.id, ranges.faulted
         ), emptied AS (
             DELETE FROM ranges USING cut
             WHERE ranges.id = cut.id AND ranges.job_id = cut.job AND ranges.lo = cut.lo
                 AND ranges.hi = cut.hi AND ranges.spent = cut.spent AND cut.rest = cut.hi
-            RETURNING ranges.id
+            RETURNING ranges.id, ranges.faulted
         )
-        SELECT job_id AS job, NULL::bigint AS row FROM advanced
-        UNION ALL SELECT NULL, id FROM shortened UNION ALL SELECT NULL, id FROM emptied"#,
+        SELECT job_id AS job, NULL::bigint AS row, NULL::uuid[] AS faulted FROM advanced
+        UNION ALL SELECT NULL, id, faulted FROM shortened UNION ALL SELECT NULL, id, faulted FROM emptied"#,
         &jobs.into_iter().collect::<Vec<_>>(),
         &advances.iter().map(|advance| advance.job.as_uuid()).collect::<Vec<_>>(),
         &advances.iter().map(|advance| index(advance.from)).collect::<Vec<_>>(),
@@ -179,24 +208,26 @@ async fn take(connection: &mut PgConnection, advances: &[Advance], cuts: &[Cut])
     let mut taken = Taken::default();
     for row in take.fetch_all(connection).await? {
         taken.fresh.extend(row.job.map(JobId::from_uuid));
-        taken.ranges.extend(row.row);
+        let faulted = worker_ids(row.faulted.unwrap_or_default());
+        taken.ranges.extend(row.row.map(|id| (id, faulted)));
     }
     Ok(taken)
 }
 
-/// Stores a lease for each claim, by job and first image.
+/// Stores a lease for each claim, by its key.
 async fn insert_leases(
     connection: &mut PgConnection,
     epoch: Epoch,
     claims: &[&Claim],
-) -> Result<HashMap<(JobId, u64), LeaseId>> {
+    taken: &Taken,
+) -> Result<HashMap<Key, LeaseId>> {
     let insert = sqlx::query!(
         "-- insert_leases
-        INSERT INTO leases (job_id, lo, hi, attempt, epoch, worker_id, device, avoid)
-        SELECT job, lo, hi, attempt, $1, worker, device, avoid::uuid[]
-        FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::int[], $6::uuid[], $7::int[], $8::text[])
-            AS c (job, lo, hi, attempt, worker, device, avoid)
-        RETURNING id, job_id, lo",
+        INSERT INTO leases (job_id, lo, hi, attempt, epoch, worker_id, device, avoid, twin, faulted)
+        SELECT job, lo, hi, attempt, $1, worker, device, avoid::uuid[], twin, faulted::uuid[]
+        FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::int[], $6::uuid[], $7::int[], $8::text[],
+            $9::boolean[], $10::text[]) AS c (job, lo, hi, attempt, worker, device, avoid, twin, faulted)
+        RETURNING id, job_id, lo, twin",
         epoch.0,
         &claims.iter().map(|claim| claim.job.as_uuid()).collect::<Vec<_>>(),
         &claims.iter().map(|claim| index(claim.range.lo())).collect::<Vec<_>>(),
@@ -204,9 +235,13 @@ async fn insert_leases(
         &claims.iter().map(|claim| claim.attempt.0).collect::<Vec<_>>(),
         &claims.iter().map(|claim| claim.worker.as_uuid()).collect::<Vec<_>>(),
         &claims.iter().map(|claim| claim.device.cast_signed()).collect::<Vec<_>>(),
-        &claims.iter().map(|claim| array_literal(&claim.avoid)).collect::<Vec<_>>()
+        &claims.iter().map(|claim| array_literal(&claim.avoid)).collect::<Vec<_>>(),
+        &claims.iter().map(|claim| claim.source == Source::Twin).collect::<Vec<_>>(),
+        &claims.iter().map(|claim| array_literal(taken.faulted(claim))).collect::<Vec<_>>()
     );
-    let rows = insert.fetch_all(connection).await?;
-    let lease = |id, job, lo| Ok(((JobId::from_uuid(job), natural(lo)?), LeaseId(id)));
-    rows.into_iter().map(|row| lease(row.id, row.job_id, row.lo)).collect()
+    let rows = insert.fetch_all(connection).await?.into_iter().map(|row| {
+        let key = (JobId::from_uuid(row.job_id), natural(row.lo)?, row.twin);
+        Ok((key, LeaseId(row.id)))
+    });
+    rows.collect()
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use seedfarm_core::completion::{FailureClass, Fence, Outcome, Reception, receive, settle};
+use seedfarm_core::completion::{FailureClass, Fence, Outcome, Reception, blame, receive, settle};
 use seedfarm_core::{Attempt, Epoch, ImageId, ImageRange, JobId, LeaseId, WorkerId};
 use sqlx::PgConnection;
 
@@ -14,10 +14,11 @@ use crate::aftermath::{Beaten, DeadImage, NewRange, insert_dead, insert_divergen
 use crate::database::Store;
 use crate::error::Result;
 use crate::fingerprints::StoredFingerprint;
-use crate::progress::{Bump, Progress, bump_progress, finish_jobs};
+use crate::progress::{Bump, Progress, bump_progress, finish_jobs, hold_jobs};
 use crate::reign::{Lane, LaneTransaction};
 use crate::results::{FreshResult, NewResult, insert_results, settled_in, stored_outcomes};
 use crate::snapshot::RangeRow;
+use crate::twins::{is_taken, still_out};
 use crate::value::{range, worker_ids};
 use crate::warnings::insert_warnings;
 use crate::workers::{Tally, bump_tallies};
@@ -114,13 +115,19 @@ impl Store {
 
 /// A lease that was stored until now.
 #[derive(Debug, Clone)]
-struct Held {
-    lease: LeaseId,
-    job: JobId,
-    range: ImageRange,
+pub(crate) struct Held {
+    pub(crate) lease: LeaseId,
+    pub(crate) job: JobId,
+    pub(crate) range: ImageRange,
     attempt: Attempt,
     worker: WorkerId,
     avoid: Vec<WorkerId>,
+    /// Whether it was the second lease of its images.
+    pub(crate) twin: bool,
+    /// Whether there is or was another lease of its images.
+    pub(crate) paired: bool,
+    /// Who failed the range before through a fault of its own.
+    faulted: Vec<WorkerId>,
 }
 
 impl Held {
@@ -172,7 +179,7 @@ async fn delete_leases(
             AS f (id, attempt, epoch, job, worker)
         WHERE leases.id = f.id AND leases.attempt = f.attempt AND leases.epoch = f.epoch
             AND leases.job_id = f.job AND leases.worker_id = f.worker
-        RETURNING leases.id, job_id, lo, hi, leases.attempt, worker_id, avoid",
+        RETURNING leases.id, job_id, lo, hi, leases.attempt, worker_id, avoid, twin, twinned, faulted",
         &column!(completion => completion.fence.lease.0),
         &column!(completion => completion.fence.attempt.0),
         &column!(completion => completion.fence.epoch.0),
@@ -188,6 +195,9 @@ async fn delete_leases(
             attempt: Attempt(row.attempt),
             worker: WorkerId::from_uuid(row.worker_id),
             avoid: worker_ids(row.avoid),
+            twin: row.twin,
+            paired: row.twin || row.twinned,
+            faulted: worker_ids(row.faulted),
         };
         gone.insert(held.lease, held);
     }
@@ -296,8 +306,10 @@ async fn settle_rests(
     held: &[Option<Held>],
     outcomes: &mut [CompletionOutcome],
 ) -> Result<HashSet<ImageId>> {
+    let over: Vec<&Held> = held.iter().flatten().collect();
+    let out = still_out(connection, &over).await?;
     let short = completions.iter().zip(held).enumerate().filter_map(|(at, (completion, held))| {
-        let held = held.as_ref()?;
+        let held = held.as_ref().filter(|held| !is_taken(held, &out, &over))?;
         let whole = outcomes[at].receptions.len() as u64 == held.range.len()
             && outcomes[at].receptions.iter().all(|&reception| reception == Reception::Accepted);
         (!whole).then_some((at, completion, held))
@@ -308,6 +320,7 @@ async fn settle_rests(
     for (at, completion, held) in short {
         let failure = completion.failure.as_ref();
         let class = failure.map(|failure| failure.class);
+        let (class, faulted) = blame(class, held.worker, held.faulted.clone());
         let aftermath = settle(held.range, held.attempt, &settled_of(&settled, held), class);
         ranges.extend(aftermath.retry.into_iter().map(|(range, spent)| NewRange {
             origin: at,
@@ -316,6 +329,7 @@ async fn settle_rests(
             spent,
             defer: failure.map_or(Duration::ZERO, |failure| failure.defer),
             avoid: held.avoid_after(class),
+            faulted: faulted.clone(),
         }));
         let error = failure.map_or("", |failure| &failure.error);
         dead.extend(aftermath.dead.iter().flat_map(|range| range.indices()).map(|index| DeadImage {
@@ -347,8 +361,11 @@ async fn count(
     for (completion, outcome) in completions.iter().zip(outcomes) {
         let accepted = outcome.receptions.iter().filter(|&&reception| reception == Reception::Accepted);
         let accepted = accepted.count() as i64;
-        if accepted > 0 {
-            bumps.entry(completion.job).or_default().done += accepted;
+        let device_ms: i64 = completion.images.iter().map(NewResult::stored_duration_ms).sum();
+        if outcome.lease_held && (accepted > 0 || device_ms > 0) {
+            let bump = bumps.entry(completion.job).or_default();
+            bump.done += accepted;
+            bump.device_ms += device_ms;
         }
     }
     for image in dead {
@@ -356,6 +373,7 @@ async fn count(
     }
     let mut progress = bump_progress(connection, &bumps).await?;
     finish_jobs(connection, &mut progress).await?;
+    hold_jobs(connection, &mut progress).await?;
     Ok(progress)
 }
 
@@ -367,7 +385,7 @@ async fn release(
     let delete = sqlx::query!(
         "-- release_leases
         DELETE FROM leases WHERE id = ANY($1)
-        RETURNING id, job_id, lo, hi, attempt, worker_id, avoid",
+        RETURNING id, job_id, lo, hi, attempt, worker_id, avoid, twin, twinned, faulted",
         &leases.iter().map(|lease| lease.0).collect::<Vec<_>>()
     );
     let mut held = Vec::new();
@@ -379,10 +397,16 @@ async fn release(
             attempt: Attempt(row.attempt),
             worker: WorkerId::from_uuid(row.worker_id),
             avoid: worker_ids(row.avoid),
+            twin: row.twin,
+            paired: row.twin || row.twinned,
+            faulted: worker_ids(row.faulted),
         });
     }
+    let over: Vec<&Held> = held.iter().collect();
+    let out = still_out(connection, &over).await?;
     let settled = settled_in(connection, held.iter().map(|held| (held.job, held.range))).await?;
-    let rests = held.iter().enumerate().flat_map(|(origin, held)| {
+    let left = held.iter().enumerate().filter(|(_, held)| !is_taken(held, &out, &over));
+    let rests = left.flat_map(|(origin, held)| {
         held.range.without(&settled_of(&settled, held)).into_iter().map(move |range| NewRange {
             origin,
             job: held.job,
@@ -390,6 +414,7 @@ async fn release(
             spent: held.attempt.0 - 1,
             defer: Duration::ZERO,
             avoid: held.avoid_after(Some(class)),
+            faulted: held.faulted.clone(),
         })
     });
     let mut released: Vec<Released> =

@@ -18,12 +18,15 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a server needs to notice within seconds that a coordinator's machine is gone, so that locks of
 /// its do not hold up the next one; durations in seconds, or milliseconds where the name says timeout.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "20000"),
     ("idle_in_transaction_session_timeout", "60000"),
+    // No statement of the lanes or of a reader takes more than a fraction of a second; one that waits for
+    // longer is cut off, and tried again as any fault that passes.
+    ("statement_timeout", "30000"),
 ];
 
 /// The farm's state. Clones share their connections.
@@ -41,6 +44,8 @@ impl Store {
         let options = options.application_name("seedfarm").options(SETTINGS);
         let mut first = options.connect().await?;
         require_durable(&mut first).await?;
+        // Migrations of large tables take their time.
+        sqlx::query("SET statement_timeout = 0").execute(&mut first).await?;
         MIGRATIONS.run(&mut first).await?;
         first.close().await?;
         let pool = PgPoolOptions::new()
@@ -53,7 +58,10 @@ impl Store {
 
     /// Begins to read the state as one moment has it.
     pub(crate) async fn begin_reading(&self) -> Result<Transaction<'static, Postgres>> {
-        Ok(self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
+        let mut reading = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+        // A snapshot and a check read whole tables.
+        sqlx::query("SET LOCAL statement_timeout = '10min'").execute(&mut *reading).await?;
+        Ok(reading)
     }
 
     /// Closes every connection.

@@ -1,6 +1,6 @@
 //! What can go wrong between the farm and its database.
 
-use seedfarm_core::{Epoch, Invalid};
+use seedfarm_core::{Epoch, Invalid, TenantName};
 
 use crate::private::ClusterError;
 
@@ -44,6 +44,21 @@ pub enum StoreError {
         /// The caller's epoch.
         epoch: Epoch,
     },
+    /// A tenant's unfinished jobs would hold more images than it may have; nothing was stored.
+    #[error(
+        "the tenant '{tenant}' has {used} images in unfinished jobs; {asked} more would pass its limit of {limit}: wait, \
+         cancel some, or raise it with 'seedfarm tenants set {tenant} --max-images N'"
+    )]
+    OverQuota {
+        /// Whose.
+        tenant: TenantName,
+        /// Images of its unfinished jobs.
+        used: u64,
+        /// Images of the new job.
+        asked: u64,
+        /// Its limit.
+        limit: u64,
+    },
     /// A stored value that this version cannot read.
     #[error(
         "{what} '{value}' in the database cannot be read: was it written by a newer version of Seedfarm?"
@@ -66,7 +81,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// short, stopped by an operator.
 const TRANSIENT_CLASSES: [&str; 4] = ["08", "40", "53", "57"];
 /// SQLSTATE of a lock that was not to be had in time.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 impl StoreError {
     /// Whether the same call may succeed later, unchanged. Nothing of it was stored.

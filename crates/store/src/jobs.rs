@@ -1,22 +1,29 @@
 //! Jobs: submitted whole or not at all, read, paused and cancelled.
 
+mod row;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use seedfarm_core::plan::{JobPlan, PlannedLine, SeedPlan};
+use seedfarm_core::placement::Demand;
+use seedfarm_core::plan::{JobPlan, PlannedLine};
+use seedfarm_core::terms::{Hold, Tag};
 use seedfarm_core::{
-    AdapterDigest, Epoch, ImageRange, JobId, JobState, ModelDigest, ModelManifest, Numerics, SeedPolicy,
-    TemplateDigest,
+    AdapterDigest, Epoch, JobId, JobState, JobTerms, ModelManifest, Numerics, TemplateDigest,
 };
 use sqlx::PgConnection;
-use uuid::Uuid;
 
+use crate::control::note_control;
 use crate::database::Store;
 use crate::error::{Result, StoreError};
 use crate::models::put_model;
 use crate::reign::Lane;
 use crate::templates::insert_templates;
-use crate::value::{index, natural, saturate, small};
+use crate::tenants::check_quota;
+use crate::value::{index, saturate, small, whole};
+
+pub use row::JobRow;
+pub(crate) use row::{RawJob, select_jobs};
 
 /// Prompt lines that one statement stores: few enough that digesting them holds up nobody.
 const LINES_A_STATEMENT: usize = 1000;
@@ -34,54 +41,10 @@ pub struct NewJob {
     pub manifest: ModelManifest,
     /// The class of arithmetic.
     pub numerics: Numerics,
-    /// Higher goes first.
-    pub priority: i32,
+    /// What it asks of the farm.
+    pub terms: JobTerms,
     /// Whether this is the one-image job of a replay.
     pub is_replay: bool,
-}
-
-/// One job as it is stored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobRow {
-    /// Its id.
-    pub id: JobId,
-    /// Its name for people.
-    pub name: String,
-    /// Its state.
-    pub state: JobState,
-    /// Whether this is the one-image job of a replay.
-    pub is_replay: bool,
-    /// The model's name at submission.
-    pub model_name: String,
-    /// The model.
-    pub model_digest: ModelDigest,
-    /// The class of arithmetic.
-    pub numerics: Numerics,
-    /// Adapters that a worker must have for it, each once, in ascending order.
-    pub needs: Vec<AdapterDigest>,
-    /// Images asked for.
-    pub total: u64,
-    /// Images below this have been leased at least once.
-    pub cursor: u64,
-    /// How images get their seeds.
-    pub seeds: SeedPlan,
-    /// Higher goes first.
-    pub priority: i32,
-    /// When it was submitted, in milliseconds since 1970-01-01 UTC.
-    pub created_at_ms: i64,
-    /// When it became final, in milliseconds since 1970-01-01 UTC.
-    pub finished_at_ms: Option<i64>,
-    /// Images with a result.
-    pub done: u64,
-    /// Images given up.
-    pub failed: u64,
-}
-
-impl JobRow {
-    /// Images that were never leased.
-    pub fn fresh(&self) -> Option<ImageRange> {
-        ImageRange::new(self.cursor, self.total)
-    }
 }
 
 /// A submission's answer.
@@ -137,16 +100,59 @@ impl Store {
         let mut lane = self.begin_lane(Lane::Control, epoch).await?;
         let update = sqlx::query!(
             "-- set_state
-            UPDATE jobs SET state = $3, finished_at = CASE WHEN $4 THEN now() END
+            UPDATE jobs SET state = $3, hold = $5, finished_at = CASE WHEN $4 THEN now() END
             WHERE id = $1 AND state = $2",
             id.as_uuid(),
             from.as_str(),
             to.as_str(),
-            to.is_final()
+            to.is_final(),
+            (to == JobState::Paused).then_some(Hold::Person.as_str())
         );
         let changed = update.execute(lane.connection()).await?.rows_affected() == 1;
+        if changed {
+            note_control(lane.connection(), id, to.as_str(), "").await?;
+        }
         lane.commit().await?;
         Ok(changed)
+    }
+
+    /// Gives an unfinished job other terms, but for its tenant; `details` says in words what is new. `None` when
+    /// the job is over or not there.
+    pub async fn set_terms(
+        &self,
+        epoch: Epoch,
+        id: JobId,
+        terms: &JobTerms,
+        details: &str,
+    ) -> Result<Option<JobRow>> {
+        let mut lane = self.begin_lane(Lane::Control, epoch).await?;
+        let tags: Vec<&str> = terms.requirements.tags.iter().map(Tag::as_str).collect();
+        let update = sqlx::query!(
+            "-- set_terms
+            UPDATE jobs SET urgency = $2, priority = $3, deadline_ms = $4, tags = $5, memory_bytes = $6,
+                max_devices = $7, budget_ms = $8, max_failures = $9, min_image_ms = $10, after = $11,
+                after_images = $12
+            WHERE id = $1 AND state IN ('active', 'paused')",
+            id.as_uuid(),
+            terms.urgency.as_str(),
+            terms.priority,
+            terms.deadline_ms,
+            &tags as _,
+            saturate(terms.requirements.memory_bytes),
+            terms.max_devices.map(whole),
+            terms.caps.budget_ms.map(saturate),
+            terms.caps.max_failures.map(saturate),
+            terms.caps.min_image_ms.map(saturate),
+            &terms.after.iter().map(JobId::as_uuid).collect::<Vec<_>>(),
+            &terms.after_images.iter().map(JobId::as_uuid).collect::<Vec<_>>()
+        );
+        if update.execute(lane.connection()).await?.rows_affected() == 0 {
+            return Ok(None);
+        }
+        note_control(lane.connection(), id, "set", details).await?;
+        let row = job(lane.connection(), id).await?;
+        lane.commit().await?;
+        Ok(row)
     }
 
     /// The prompt lines `lines` (from 0) of a job, in order.
@@ -170,83 +176,7 @@ impl Store {
     }
 }
 
-/// A job as its columns hold it.
-pub(crate) struct RawJob {
-    pub(crate) id: Uuid,
-    pub(crate) name: String,
-    pub(crate) state: String,
-    pub(crate) is_replay: bool,
-    pub(crate) model_name: String,
-    pub(crate) model_digest: [u8; 32],
-    pub(crate) numerics: String,
-    pub(crate) needs: Vec<Vec<u8>>,
-    pub(crate) total: i64,
-    pub(crate) cursor: i64,
-    pub(crate) seed: i64,
-    pub(crate) seed_policy: String,
-    pub(crate) count: i32,
-    pub(crate) priority: i32,
-    pub(crate) created_at_ms: i64,
-    pub(crate) finished_at_ms: Option<i64>,
-    pub(crate) done: i64,
-    pub(crate) failed: i64,
-}
-
-impl TryFrom<RawJob> for JobRow {
-    type Error = StoreError;
-    fn try_from(raw: RawJob) -> Result<Self> {
-        let state = JobState::from_name(&raw.state);
-        Ok(Self {
-            id: JobId::from_uuid(raw.id),
-            name: raw.name,
-            state: state.ok_or_else(|| StoreError::unreadable("the state", &raw.state))?,
-            is_replay: raw.is_replay,
-            model_name: raw.model_name,
-            model_digest: ModelDigest::from_bytes(raw.model_digest),
-            numerics: Numerics::from_name(&raw.numerics)?,
-            needs: raw.needs.iter().map(|digest| adapter(digest)).collect::<Result<_>>()?,
-            total: natural(raw.total)?,
-            cursor: natural(raw.cursor)?,
-            seeds: SeedPlan {
-                seed: raw.seed.cast_unsigned(),
-                policy: SeedPolicy::from_name(&raw.seed_policy)?,
-                count: small(raw.count)?,
-            },
-            priority: raw.priority,
-            created_at_ms: raw.created_at_ms,
-            finished_at_ms: raw.finished_at_ms,
-            done: natural(raw.done)?,
-            failed: natural(raw.failed)?,
-        })
-    }
-}
-
-fn adapter(bytes: &[u8]) -> Result<AdapterDigest> {
-    let digest = <[u8; 32]>::try_from(bytes).map(AdapterDigest::from_bytes);
-    digest.map_err(|_| StoreError::unreadable("the digest of an adapter", format!("{bytes:02x?}")))
-}
-
-/// A query for jobs `j`: the statement's name, its tail from `WHERE` on, and its arguments.
-macro_rules! select_jobs {
-    ($name:literal, $tail:literal $(, $argument:expr)* $(,)?) => {
-        sqlx::query_as!(
-            $crate::jobs::RawJob,
-            "-- " + $name + r#"
-            SELECT j.id, j.name, j.state, j.is_replay, j.model_name,
-                j.model_digest AS "model_digest: [u8; 32]", j.numerics, j.needs, j.total, c.next AS cursor,
-                j.seed, j.seed_policy, j.count, j.priority,
-                (extract(epoch FROM j.created_at) * 1000)::bigint AS "created_at_ms!",
-                (extract(epoch FROM j.finished_at) * 1000)::bigint AS finished_at_ms,
-                p.done, p.failed
-            FROM jobs j JOIN job_cursors c ON c.job_id = j.id JOIN job_progress p ON p.job_id = j.id "#
-                + $tail
-            $(, $argument)*
-        )
-    };
-}
-pub(crate) use select_jobs;
-
-async fn job(connection: &mut PgConnection, id: JobId) -> Result<Option<JobRow>> {
+pub(crate) async fn job(connection: &mut PgConnection, id: JobId) -> Result<Option<JobRow>> {
     let row = select_jobs!("job", "WHERE j.id = $1", id.as_uuid());
     row.fetch_optional(connection).await?.map(JobRow::try_from).transpose()
 }
@@ -265,6 +195,7 @@ pub(crate) async fn insert_job(
     if let Some(job) = job_by_key(connection, &new.idempotency_key).await? {
         return Ok(Inserted { job, repeated: true });
     }
+    check_quota(connection, &new.terms.tenant, plan.total).await?;
     put_model(connection, &new.manifest).await?;
     insert_job_row(connection, new, plan).await?;
     for (number, lines) in plan.lines.chunks(LINES_A_STATEMENT).enumerate() {
@@ -283,12 +214,19 @@ async fn insert_job_row(connection: &mut PgConnection, new: &NewJob, plan: &JobP
     let model = new.manifest.digest();
     let needs = needs(plan);
     let needs: Vec<&[u8]> = needs.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+    let terms = &new.terms;
+    let tags: Vec<&str> = terms.requirements.tags.iter().map(Tag::as_str).collect();
+    let demand = Demand::of(plan.lines.iter().map(|line| &line.template));
+    let features: Vec<&str> = demand.features.iter().map(|feature| feature.as_str()).collect();
     let insert = sqlx::query!(
         "-- insert_job_row
         WITH job AS (
             INSERT INTO jobs (id, idempotency_key, name, state, is_replay, model_name, model_digest,
-                numerics, total, seed, seed_policy, count, priority, needs)
-            VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                numerics, total, seed, seed_policy, count, needs, tenant, urgency, priority, deadline_ms, tags,
+                memory_bytes, max_devices, budget_ms, max_failures, min_image_ms, after, after_images,
+                pixels, steps, features)
+            VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                $19, $20, $21, $22, $23, $24, $25, $26, $27)
             RETURNING id
         ), progress AS (
             INSERT INTO job_progress (job_id) SELECT id FROM job
@@ -305,8 +243,22 @@ async fn insert_job_row(connection: &mut PgConnection, new: &NewJob, plan: &JobP
         plan.seeds.seed.cast_signed(),
         plan.seeds.policy.as_str(),
         plan.seeds.count.cast_signed(),
-        new.priority,
-        needs.as_slice() as _
+        needs.as_slice() as _,
+        terms.tenant.as_str(),
+        terms.urgency.as_str(),
+        terms.priority,
+        terms.deadline_ms,
+        &tags as _,
+        saturate(terms.requirements.memory_bytes),
+        terms.max_devices.map(whole),
+        terms.caps.budget_ms.map(saturate),
+        terms.caps.max_failures.map(saturate),
+        terms.caps.min_image_ms.map(saturate),
+        &terms.after.iter().map(JobId::as_uuid).collect::<Vec<_>>(),
+        &terms.after_images.iter().map(JobId::as_uuid).collect::<Vec<_>>(),
+        saturate(demand.pixels),
+        whole(demand.steps),
+        &features as _
     );
     insert.execute(connection).await?;
     Ok(())

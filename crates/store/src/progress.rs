@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use seedfarm_core::JobId;
+use seedfarm_core::terms::{Caps, Hold};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ pub struct Progress {
     pub total: u64,
     /// Whether this batch finished the job.
     pub finished: bool,
+    /// The cap that this batch reached, so that the job is paused.
+    pub held: Option<Hold>,
 }
 
 /// What the farm has done since the beginning, and has to do.
@@ -63,6 +66,7 @@ impl Store {
 pub(crate) struct Bump {
     pub(crate) done: i64,
     pub(crate) failed: i64,
+    pub(crate) device_ms: i64,
 }
 
 /// Adds to counters, for the completions lane.
@@ -75,17 +79,25 @@ pub(crate) async fn bump_progress(
     }
     let update = sqlx::query!(
         "-- bump_progress
-        UPDATE job_progress p SET done = p.done + b.done, failed = p.failed + b.failed
-        FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS b (job, done, failed)
+        UPDATE job_progress p SET done = p.done + b.done, failed = p.failed + b.failed,
+            device_ms = p.device_ms + b.device_ms
+        FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS b (job, done, failed, device_ms)
         JOIN jobs j ON j.id = b.job
         WHERE p.job_id = b.job
-        RETURNING p.job_id, p.done, p.failed, j.total",
+        RETURNING p.job_id, p.done, p.failed, p.device_ms, j.total, j.budget_ms, j.max_failures",
         &bumps.keys().map(JobId::as_uuid).collect::<Vec<_>>(),
         &bumps.values().map(|bump| bump.done).collect::<Vec<_>>(),
-        &bumps.values().map(|bump| bump.failed).collect::<Vec<_>>()
+        &bumps.values().map(|bump| bump.failed).collect::<Vec<_>>(),
+        &bumps.values().map(|bump| bump.device_ms).collect::<Vec<_>>()
     );
     let rows = update.fetch_all(connection).await?.into_iter().map(|row| {
+        let caps = Caps {
+            budget_ms: row.budget_ms.map(natural).transpose()?,
+            max_failures: row.max_failures.map(natural).transpose()?,
+            min_image_ms: None,
+        };
         Ok(Progress {
+            held: caps.reached(natural(row.device_ms)?, natural(row.failed)?),
             job: JobId::from_uuid(row.job_id),
             done: natural(row.done)?,
             failed: natural(row.failed)?,
@@ -110,7 +122,7 @@ pub(crate) async fn finish_jobs(connection: &mut PgConnection, progress: &mut [P
             SELECT id FROM jobs WHERE id = ANY($1) AND state IN ('active', 'paused')
             ORDER BY id FOR NO KEY UPDATE
         )
-        UPDATE jobs SET state = 'finished', finished_at = now() FROM done WHERE jobs.id = done.id
+        UPDATE jobs SET state = 'finished', hold = NULL, finished_at = now() FROM done WHERE jobs.id = done.id
         RETURNING jobs.id",
         &done
     );
@@ -119,4 +131,33 @@ pub(crate) async fn finish_jobs(connection: &mut PgConnection, progress: &mut [P
         progress.finished = finished.contains(&progress.job.as_uuid());
     }
     Ok(())
+}
+
+/// Pauses the active jobs that reached a cap and are not finished; `held` stays only where that was done.
+pub(crate) async fn hold_jobs(connection: &mut PgConnection, progress: &mut [Progress]) -> Result<()> {
+    let (jobs, holds): (Vec<Uuid>, Vec<&str>) = progress
+        .iter()
+        .filter(|progress| !progress.finished)
+        .filter_map(|progress| Some((progress.job.as_uuid(), progress.held?.as_str())))
+        .unzip();
+    let held = if jobs.is_empty() { Vec::new() } else { hold(connection, &jobs, &holds).await? };
+    for progress in progress {
+        progress.held = progress.held.filter(|_| held.contains(&progress.job.as_uuid()));
+    }
+    Ok(())
+}
+
+async fn hold(connection: &mut PgConnection, jobs: &[Uuid], holds: &[&str]) -> Result<Vec<Uuid>> {
+    let hold = sqlx::query_scalar!(
+        "-- hold
+        WITH reached AS MATERIALIZED (
+            SELECT jobs.id, h.hold FROM jobs JOIN unnest($1::uuid[], $2::text[]) AS h (id, hold) ON h.id = jobs.id
+            WHERE state = 'active' ORDER BY jobs.id FOR NO KEY UPDATE OF jobs
+        )
+        UPDATE jobs SET state = 'paused', hold = reached.hold FROM reached WHERE jobs.id = reached.id
+        RETURNING jobs.id",
+        jobs,
+        holds as _
+    );
+    Ok(hold.fetch_all(connection).await?)
 }

@@ -1,26 +1,22 @@
-//! The one coordinator that writes: its lock, its epoch, and the lanes that its writes go through.
+//! The one coordinator that writes: its epoch, its pulse, and the lanes that its writes go through. How it
+//! came to the lock says `takeover`.
 
 use std::time::Duration;
 
 use seedfarm_core::Epoch;
 use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
+use sqlx::{Connection, Postgres, Transaction};
 use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
 
 use crate::database::Store;
 use crate::error::{Result, StoreError, is_transient};
+use crate::takeover::LOCK;
 
-/// The advisory lock of the reigning coordinator, in every farm's database.
-const LOCK: i64 = i64::from_be_bytes(*b"seedfarm");
-/// How often the connection that holds the lock is tried.
-const PULSE: Duration = Duration::from_secs(1);
+/// How often the connection that holds the lock is used. Who waits for the lock sees it, and takes a
+/// holder without this pulse for gone.
+const PULSE: Duration = Duration::from_millis(250);
 /// How long that may take before the reign counts as lost.
 const PULSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a takeover waits for the lock: the server needs a moment to notice that a process is gone.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Pause between two tries for the lock.
-const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// Pause between two questions whether a transaction was committed.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -35,6 +31,14 @@ pub struct Reign {
 }
 
 impl Reign {
+    /// Begins to keep the lock that `connection` holds.
+    pub(crate) fn begin(connection: PgConnection, epoch: Epoch) -> Self {
+        let (lost_sender, lost) = watch::channel(false);
+        let (end, ended) = oneshot::channel();
+        let guard = tokio::spawn(keep(connection, ended, lost_sender));
+        Self { epoch, lost, end, guard }
+    }
+
     /// The epoch, to be shown with every write.
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -57,23 +61,6 @@ impl Reign {
     }
 }
 
-impl Store {
-    /// Takes the right to write, raises the epoch, and waits for writes of the reign before.
-    ///
-    /// # Errors
-    /// [`StoreError::Held`] if another coordinator reigns, and goes on to for some seconds.
-    pub async fn take_over(&self) -> Result<Reign> {
-        let options = self.options.clone().application_name("seedfarm-reign");
-        let mut connection = options.connect().await?;
-        lock(&mut connection).await?;
-        let epoch = raise_epoch(&mut connection).await?;
-        let (lost_sender, lost) = watch::channel(false);
-        let (end, ended) = oneshot::channel();
-        let guard = tokio::spawn(keep(connection, ended, lost_sender));
-        Ok(Reign { epoch, lost, end, guard })
-    }
-}
-
 async fn keep(mut connection: PgConnection, mut ended: oneshot::Receiver<()>, lost: watch::Sender<bool>) {
     loop {
         tokio::select! {
@@ -90,18 +77,6 @@ async fn keep(mut connection: PgConnection, mut ended: oneshot::Receiver<()>, lo
     }
 }
 
-async fn lock(connection: &mut PgConnection) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !try_lock(connection).await? {
-        if Instant::now() > deadline {
-            let holder = lock_holder(connection).await?;
-            return Err(StoreError::Held { holder });
-        }
-        tokio::time::sleep(LOCK_RETRY).await;
-    }
-    Ok(())
-}
-
 /// Frees the lock before the connection ends, which a server may notice only later.
 async fn unlock(mut connection: PgConnection) -> Result<()> {
     let unlock = sqlx::query_scalar!(
@@ -112,39 +87,6 @@ async fn unlock(mut connection: PgConnection) -> Result<()> {
     unlock.fetch_one(&mut connection).await?;
     connection.close().await?;
     Ok(())
-}
-
-async fn try_lock(connection: &mut PgConnection) -> Result<bool> {
-    let locked = sqlx::query_scalar!(
-        r#"-- try_lock
-        SELECT pg_try_advisory_lock($1) AS "locked!""#,
-        LOCK
-    );
-    Ok(locked.fetch_one(connection).await?)
-}
-
-async fn lock_holder(connection: &mut PgConnection) -> Result<String> {
-    let holder = sqlx::query_scalar!(
-        r#"-- lock_holder
-        SELECT concat_ws(', ', 'process ' || a.pid, 'from ' || a.client_addr::text,
-            'since ' || to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')) AS "holder!"
-        FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND (l.classid::bigint << 32) | l.objid::bigint = $1"#,
-        LOCK
-    );
-    Ok(holder.fetch_optional(connection).await?.unwrap_or_else(|| "it is just leaving".to_owned()))
-}
-
-async fn raise_epoch(connection: &mut PgConnection) -> Result<Epoch> {
-    let epochs = sqlx::query_scalar!(
-        "-- raise_epoch
-        UPDATE reign SET epoch = epoch + 1, since = now() RETURNING epoch"
-    );
-    let epochs = epochs.fetch_all(connection).await?;
-    let epoch = epochs.into_iter().max().ok_or_else(|| StoreError::unreadable("the table", "reign"))?;
-    Ok(Epoch(epoch))
 }
 
 /// A stream of writes of which one transaction runs at a time. Migration 0001 says which lane touches
@@ -179,16 +121,28 @@ impl Store {
     /// Begins a lane's transaction, once the one before it is over.
     pub(crate) async fn begin_lane(&self, lane: Lane, epoch: Epoch) -> Result<LaneTransaction> {
         let mut inner = self.pool.begin().await?;
-        let id = sqlx::query_scalar!(
-            r#"-- begin_lane
-            SELECT pg_current_xact_id()::text AS "id!" FROM reign
-            WHERE lane = $1 AND epoch = $2 FOR NO KEY UPDATE"#,
-            lane.as_str(),
-            epoch.0
-        );
-        let id = id.fetch_optional(&mut *inner).await?.ok_or(StoreError::Deposed { epoch })?;
+        let id = enter(&mut inner, lane, epoch).await?;
         Ok(LaneTransaction { inner, id, pool: self.pool.clone() })
     }
+
+    /// Begins a transaction beside which neither claims nor completions run.
+    pub(crate) async fn begin_alone(&self, epoch: Epoch) -> Result<LaneTransaction> {
+        let mut lane = self.begin_lane(Lane::Claims, epoch).await?;
+        enter(&mut lane.inner, Lane::Completions, epoch).await?;
+        Ok(lane)
+    }
+}
+
+/// Takes a lane's row, if the epoch is the one in force; the transaction's id.
+async fn enter(connection: &mut PgConnection, lane: Lane, epoch: Epoch) -> Result<String> {
+    let id = sqlx::query_scalar!(
+        r#"-- enter
+        SELECT pg_current_xact_id()::text AS "id!" FROM reign
+        WHERE lane = $1 AND epoch = $2 FOR NO KEY UPDATE"#,
+        lane.as_str(),
+        epoch.0
+    );
+    id.fetch_optional(connection).await?.ok_or(StoreError::Deposed { epoch })
 }
 
 impl LaneTransaction {

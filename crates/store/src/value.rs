@@ -34,6 +34,11 @@ pub(crate) fn index(value: u64) -> i64 {
     i64::try_from(value).expect("limits::MAX_IMAGES_A_JOB bounds every planned index")
 }
 
+/// A count that admission let pass; what does not fit is cut to what does.
+pub(crate) fn whole(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
 pub(crate) fn worker_ids(ids: Vec<Uuid>) -> Vec<WorkerId> {
     ids.into_iter().map(WorkerId::from_uuid).collect()
 }

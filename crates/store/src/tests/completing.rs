@@ -211,6 +211,29 @@ async fn a_poison_image_ends_among_the_dead_and_its_neighbours_live() {
 }
 
 #[tokio::test]
+async fn what_fails_on_three_workers_counts_as_the_tasks_fault_and_a_restart_forgets_none_of_them() {
+    let farm = Farm::new().await;
+    let third = crate::NewWorker { id: worker(3), name: "worker 3".into(), version: "0.1.0".into() };
+    farm.store.upsert_worker(&third).await.unwrap();
+    let job = farm.job(1, 2).await;
+    let mut claim = fresh(job.row.id, 0, 2);
+    let mut spent = Vec::new();
+    for number in [1, 1, 2, 3] {
+        claim.worker = worker(number);
+        let fence = farm.claim_one(claim).await.unwrap();
+        let mut completion = farm.completion(&job, fence, []);
+        (completion.worker, completion.failure) = (worker(number), failure(FailureClass::Worker));
+        farm.complete_one(completion).await;
+        // What counts is stored: the next claim is made from a snapshot, as after a restart.
+        let ranges = farm.store.snapshot(farm.epoch()).await.unwrap().ranges;
+        spent.push((ranges.len(), ranges[0].retry.spent));
+        claim = again(&ranges[0]);
+        farm.assert_sound().await;
+    }
+    assert_eq!(spent, [(1, 0), (1, 0), (1, 0), (2, 1)], "halved, with an attempt spent, at the third worker");
+}
+
+#[tokio::test]
 async fn a_released_range_comes_back_and_its_late_completion_is_stale() {
     let farm = Farm::new().await;
     let job = farm.job(1, 4).await;

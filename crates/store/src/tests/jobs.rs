@@ -12,7 +12,7 @@ async fn a_job_is_read_back_as_it_was_submitted() {
     let inserted = farm.store.insert_job(farm.epoch(), &new_job(1), &plan).await.unwrap();
     let row = inserted.job;
     assert_eq!((row.total, row.cursor, row.done, row.failed), (12, 0, 0, 0));
-    assert_eq!((row.seeds, row.state, row.priority), (plan.seeds, JobState::Active, 3));
+    assert_eq!((row.seeds, row.state, row.terms.priority), (plan.seeds, JobState::Active, 3));
     assert_eq!(row.fresh(), Some(range(0, 12)));
     assert_eq!(row.model_digest, manifest("emoji", "v1").digest());
     assert!(row.created_at_ms > 1_700_000_000_000 && row.finished_at_ms.is_none());

@@ -2,12 +2,16 @@
 
 mod completing;
 mod concurrency;
+mod control;
 mod jobs;
+mod logs;
 mod materials;
+mod packages;
 mod proxy;
 mod reading;
 mod reign;
 mod simulation;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +22,7 @@ use seedfarm_core::placement::Source;
 use seedfarm_core::plan::{JobPlan, JobSpec, PromptLine, Settings, plan};
 use seedfarm_core::sampling::{BetaCurve, Prediction, Spacing};
 use seedfarm_core::{
-    ArtifactDigest, Attempt, ComponentDigest, Epoch, Fingerprint, ImageRange, JobId, ModelManifest,
+    ArtifactDigest, Attempt, ComponentDigest, Epoch, Fingerprint, ImageRange, JobId, JobTerms, ModelManifest,
     NoiseSchedule, NoiseSource, Numerics, PixelDigest, Sampler, SeedPolicy, WorkerId,
 };
 use uuid::Uuid;
@@ -212,7 +216,7 @@ pub(super) fn spec_of(prompts: &[&str], count: u32) -> JobSpec {
         count,
         seed: u64::MAX - 1,
         seed_policy: SeedPolicy::Sequential,
-        priority: 3,
+        terms: JobTerms { priority: 3, ..JobTerms::default() },
         numerics: Numerics::Strict,
         noise: NoiseSource::Philox,
         settings: Settings::default(),
@@ -230,7 +234,7 @@ pub(super) fn new_job(number: u128) -> NewJob {
         name: "apples".into(),
         manifest: manifest("emoji", "v1"),
         numerics: Numerics::Strict,
-        priority: 3,
+        terms: JobTerms { priority: 3, ..JobTerms::default() },
         is_replay: false,
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Farm, Planned, failure, fingerprint, fresh, image, job_id, manifest, new_job, plan_of, range, spec_of,
     worker,
 };
-use crate::{Finding, NewReplay, Outlook, StoreError, check};
+use crate::{Census, Finding, NewReplay, Outlook, StoreError, audit, check};
 
 #[tokio::test]
 async fn a_snapshot_is_what_was_written() {
@@ -246,6 +246,73 @@ async fn the_check_finds_what_is_wrong() {
         assert_eq!(findings, expected, "{damage}");
         assert!(findings.iter().all(|finding| !finding.to_string().is_empty()));
     }
+    farm.assert_sound().await;
+}
+
+/// As above, for what concerns device time, lines, epochs, dependencies and holds.
+#[tokio::test]
+async fn the_check_finds_wrong_times_lines_epochs_dependencies_and_holds() {
+    let farm = Farm::new().await;
+    let job = farm.job(1, 20).await;
+    farm.store.insert_job(farm.epoch(), &new_job(2), &plan_of(&["a pear"], 1)).await.unwrap();
+    let fence = farm.lease(job.row.id, 0, 4).await;
+    farm.complete_one(farm.completion(&job, fence, 0..4)).await;
+    let later = farm.lease(job.row.id, 4, 8).await.epoch.0 + 1;
+    farm.assert_sound().await;
+    let id = job.row.id;
+    let line = Finding::Orphan { image: ImageId { job: id, index: 2 }, names: "line".into() };
+    let damages: [(&str, Finding); 6] = [
+        ("UPDATE job_progress SET device_ms = 199", Finding::JobTime { job: id, counted: 199, stored: 200 }),
+        (
+            "UPDATE worker_tallies SET device_ms = 201",
+            Finding::WorkerTime { worker: worker(1), counted: 201, stored: 200 },
+        ),
+        (
+            "UPDATE results SET template = l.template FROM job_lines l
+            WHERE l.job_id <> results.job_id AND idx = 2",
+            line,
+        ),
+        ("UPDATE leases SET epoch = epoch + 1", Finding::Epoch { job: id, images: (4, 8), epoch: later }),
+        (
+            "UPDATE jobs SET after = ARRAY['00000000-0000-0000-0000-000000000009'::uuid] WHERE total = 20",
+            Finding::Dependency { job: id, on: job_id(9) },
+        ),
+        (
+            "ALTER TABLE jobs DROP CONSTRAINT jobs_check1; UPDATE jobs SET hold = 'budget' WHERE total = 20",
+            Finding::State { job: id, state: "active".into() },
+        ),
+    ];
+    for (damage, expected) in damages {
+        let mut connection = farm.store.pool.acquire().await.unwrap();
+        let findings = with_damage(&farm, &mut connection, damage).await;
+        assert_eq!(findings, [expected], "{damage}");
+        assert!(findings.iter().all(|finding| !finding.to_string().is_empty()));
+    }
+    farm.assert_sound().await;
+}
+
+#[tokio::test]
+async fn the_check_says_how_much_it_looked_at() {
+    let farm = Farm::new().await;
+    let job = farm.job(1, 20).await;
+    let fence = farm.lease(job.row.id, 0, 4).await;
+    farm.complete_one(farm.completion(&job, fence, 0..3)).await;
+    farm.lease(job.row.id, 4, 8).await;
+    let census = audit(&farm.store).await.unwrap().census;
+    let expected = Census { jobs: 1, results: 3, dead: 0, ranges: 1, leases: 1, workers: 2 };
+    assert_eq!(census, expected);
+}
+
+#[tokio::test]
+async fn jobs_from_before_device_time_was_counted_get_that_of_their_results() {
+    let farm = Farm::new().await;
+    let job = farm.job(1, 20).await;
+    let fence = farm.lease(job.row.id, 0, 4).await;
+    farm.complete_one(farm.completion(&job, fence, 0..4)).await;
+    sqlx::raw_sql("UPDATE job_progress SET device_ms = 0").execute(&farm.store.pool).await.unwrap();
+    let migration = include_str!("../../../../migrations/0008_device_time.sql");
+    sqlx::raw_sql(migration).execute(&farm.store.pool).await.unwrap();
+    assert_eq!(farm.row(job.row.id).await.device_ms, 200);
     farm.assert_sound().await;
 }
 

@@ -1,12 +1,15 @@
 //! Who may write.
 
+use std::time::Duration;
+
 use seedfarm_core::completion::FailureClass;
-use seedfarm_core::{JobState, LeaseId, ReplayId, Verdict};
+use seedfarm_core::{CoordinatorId, Epoch, JobState, LeaseId, ReplayId, Verdict};
+use sqlx::{ConnectOptions, Connection};
 use uuid::Uuid;
 
 use super::{Farm, fresh, image, job_id, new_job, plan_of};
 use crate::reign::Lane;
-use crate::{NewReplay, Outlook, Store, StoreError};
+use crate::{Announcement, NewReplay, Outlook, Store, StoreError};
 
 #[tokio::test]
 async fn only_one_coordinator_reigns_and_the_epoch_rises_with_the_next() {
@@ -95,6 +98,70 @@ async fn a_takeover_waits_for_the_writes_of_the_reign_before() {
     assert_eq!(takeover.await.unwrap().epoch().0, old.0 + 1);
     let workers = farm.store.workers().await.unwrap();
     assert!(workers.iter().all(|worker| worker.version == "written in time"));
+}
+
+/// Candidates that wait find out by themselves when the lock is free.
+async fn wins(store: &Store) -> crate::Reign {
+    let mut candidate = store.candidate().await.unwrap();
+    loop {
+        candidate = match candidate.bid().await.unwrap() {
+            crate::Bid::Taken(reign) => return reign,
+            crate::Bid::Held(candidate) => candidate,
+        };
+        candidate.end_silent_holder().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_holder_without_a_pulse_is_ended_and_one_with_a_pulse_is_left_alone() {
+    let farm = Farm::new().await;
+    let mut candidate = farm.store.candidate().await.unwrap();
+    let age = "SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_stat_activity
+        WHERE pid = pg_backend_pid()";
+    // By the database's own clock, longer than a silence may last.
+    let mut clock = farm.database.options().connect().await.unwrap();
+    while sqlx::query_scalar::<_, f64>(age).fetch_one(&mut clock).await.unwrap() < 2.5 {
+        assert!(!candidate.end_silent_holder().await.unwrap());
+    }
+    let old = farm.epoch();
+    farm.reign.end().await;
+    let mut silent = farm.database.options().connect().await.unwrap();
+    let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(crate::takeover::LOCK);
+    lock.execute(&mut silent).await.unwrap();
+    assert_eq!(wins(&farm.store).await.epoch().0, old.0 + 1);
+    assert!(silent.ping().await.is_err());
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_goes_on_with_does_not_hold_up_a_takeover() {
+    let farm = Farm::new().await;
+    let old = farm.epoch();
+    let mut halted = farm.store.begin_lane(Lane::Claims, old).await.unwrap();
+    let changed = sqlx::query("UPDATE workers SET version = 'never committed'");
+    changed.execute(halted.connection()).await.unwrap();
+    break_the_lock(&farm.store).await;
+    assert_eq!(wins(&farm.store).await.epoch().0, old.0 + 1);
+    assert!(halted.commit().await.is_err());
+    let workers = farm.store.workers().await.unwrap();
+    assert!(workers.iter().all(|worker| worker.version != "never committed"));
+}
+
+#[tokio::test]
+async fn coordinators_are_told_apart_and_only_the_epoch_in_force_makes_one_active() {
+    let farm = Farm::new().await;
+    let (hour, id) = (Duration::from_secs(3600), |n| CoordinatorId::from_uuid(Uuid::from_u128(n)));
+    let say = |n, epoch| Announcement { id: id(n), address: format!("http://{n}"), epoch };
+    let now = farm.epoch();
+    for announcement in [say(1, Some(Epoch(now.0 - 1))), say(2, None), say(3, Some(now))] {
+        farm.store.announce(&announcement, hour).await.unwrap();
+    }
+    let rows = farm.store.coordinators().await.unwrap();
+    let told: Vec<_> = rows.iter().map(|row| (row.announced.id, row.is_active)).collect();
+    assert_eq!(told, [(id(3), true), (id(1), false), (id(2), false)]);
+    farm.store.renounce(id(3)).await.unwrap();
+    farm.store.announce(&say(1, None), Duration::ZERO).await.unwrap();
+    let rows = farm.store.coordinators().await.unwrap();
+    assert_eq!(rows.into_iter().map(|row| row.announced).collect::<Vec<_>>(), [say(1, None)]);
 }
 
 #[tokio::test]
