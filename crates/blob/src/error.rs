@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use seedfarm_core::ArtifactDigest;
+use seedfarm_core::{ArtifactDigest, FileDigest};
 
 /// Bytes that cannot be stored or fetched.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,22 @@ pub enum BlobError {
         claimed: ArtifactDigest,
         /// What they are.
         actual: ArtifactDigest,
+    },
+    /// A file's parts, put together, are not what its digest names.
+    #[error("the file has the SHA-256 {actual}, not {claimed}: it was damaged on the way; send it again")]
+    FileMismatch {
+        /// What it was said to be.
+        claimed: FileDigest,
+        /// What it is.
+        actual: FileDigest,
+    },
+    /// A file cannot be put together yet.
+    #[error("part {part} of the file {digest} is not there: send it first")]
+    PartMissing {
+        /// The file.
+        digest: FileDigest,
+        /// The part, from 0.
+        part: u64,
     },
     /// No space is left.
     #[error("no space is left in {location}: free some, or choose another place for pictures")]

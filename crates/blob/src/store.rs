@@ -10,6 +10,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt};
 use seedfarm_core::ArtifactDigest;
 
 use crate::error::BlobError;
+use crate::files::FileStore;
 use crate::location::BlobLocation;
 
 /// Whether a put stored anything.
@@ -43,6 +44,11 @@ impl Blob {
         let blob = Self { store, location: location.to_string().into(), local };
         blob.probe().await?;
         Ok(blob)
+    }
+
+    /// Files of any size in the same place.
+    pub fn files(&self) -> FileStore {
+        FileStore::new(Arc::clone(&self.store), Arc::clone(&self.location))
     }
 
     /// Where the bytes lie, for people.

@@ -1,14 +1,18 @@
 //! Conversions between the wire and core. From the wire they can fail: then the status says why.
 
 use seedfarm_core::completion::{FailureClass, Fence, Reception};
+use seedfarm_core::owner::Feature;
 use seedfarm_core::plan::{JobSpec, PromptLine};
+use seedfarm_core::terms::Urgency;
 use seedfarm_core::verdict::Difference;
 use seedfarm_core::{Attempt, Epoch, JobState, LeaseId, NoiseSource, Numerics, SeedPolicy, Verdict};
 use tonic::Status;
 
 use crate::{error, v1};
 
+mod acceptance;
 mod settings;
+mod terms;
 
 macro_rules! same_names {
     ($wire:ident, $core:ident, $field:literal, $($name:ident),+) => {
@@ -31,6 +35,8 @@ macro_rules! same_names {
 }
 
 same_names!(JobState, JobState, "the job's state", Active, Paused, Cancelled, Finished);
+same_names!(Urgency, Urgency, "the urgency", Bulk, Interactive);
+same_names!(Feature, Feature, "the kind of work", Pictures, Adapters, Controlnets, Bulk, Interactive);
 same_names!(SeedPolicy, SeedPolicy, "seed_policy", Sequential, Derived, Fixed, Explicit);
 same_names!(Numerics, Numerics, "numerics", Strict, Fast);
 same_names!(FailureClass, FailureClass, "the failure's class", Task, Worker, Environment, HandedBack);
@@ -69,10 +75,10 @@ pub fn submission(spec: JobSpec, model: String, idempotency_key: String) -> v1::
         count: spec.count,
         seed: spec.seed,
         seed_policy: v1::SeedPolicy::from(spec.seed_policy).into(),
-        priority: spec.priority,
         numerics: v1::Numerics::from(spec.numerics).into(),
         noise: spec.noise.as_str().to_owned(),
         settings: Some(spec.settings.into()),
+        terms: Some(spec.terms.into()),
     }
 }
 
@@ -93,7 +99,7 @@ impl TryFrom<v1::SubmitJobRequest> for JobSpec {
             count: wire.count,
             seed: wire.seed,
             seed_policy: SeedPolicy::try_from(seed_policy).unwrap_or_default(),
-            priority: wire.priority,
+            terms: wire.terms.unwrap_or_default().try_into()?,
             numerics: Numerics::try_from(numerics).unwrap_or_default(),
             noise: noise.map_err(|fault| error::invalid(&fault))?,
             settings: wire.settings.unwrap_or_default().try_into()?,
@@ -133,8 +139,9 @@ pub fn outcome(verdict: &Verdict) -> v1::Outcome {
 
 #[cfg(test)]
 mod tests {
-    use seedfarm_core::Sampler;
     use seedfarm_core::plan::Settings;
+    use seedfarm_core::terms::{Caps, Requirements};
+    use seedfarm_core::{JobId, JobTerms, Sampler};
 
     use super::*;
 
@@ -150,10 +157,25 @@ mod tests {
             count: 2,
             seed: u64::MAX,
             seed_policy: SeedPolicy::Explicit,
-            priority: -3,
+            terms: terms(),
             numerics: Numerics::Fast,
             noise: NoiseSource::Philox,
             settings: Settings { guidance: Some(3.5), ..every_setting() },
+        }
+    }
+
+    fn terms() -> JobTerms {
+        let job = |n: u128| format!("job_{n:032x}").parse::<JobId>().unwrap();
+        JobTerms {
+            tenant: "team".parse().unwrap(),
+            urgency: Urgency::Interactive,
+            priority: -3,
+            deadline_ms: Some(7),
+            requirements: Requirements { tags: vec!["pool:night".parse().unwrap()], memory_bytes: 9 },
+            max_devices: Some(2),
+            caps: Caps { budget_ms: Some(1), max_failures: Some(0), min_image_ms: Some(3) },
+            after: vec![job(1)],
+            after_images: vec![job(2), job(3)],
         }
     }
 

@@ -29,9 +29,19 @@ pub fn detailed(
 
 /// The caller should try again after `delay`: a queue is full, or the farm is starting.
 pub fn try_again(reason: &str, message: impl Into<String>, delay: Duration) -> Status {
+    refused_for_now(Code::ResourceExhausted, reason, message, delay)
+}
+
+/// As [`try_again`], with another code than that of a full queue.
+pub fn refused_for_now(code: Code, reason: &str, message: impl Into<String>, delay: Duration) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(delay));
     details.set_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    Status::with_error_details(code, message, details)
+}
+
+/// How long a caller should wait before it tries again, where the status says so.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_error_details().retry_info()?.retry_delay
 }
 
 /// A refused request; the line of the prompt file, where there is one, is in the metadata.
@@ -72,8 +82,8 @@ mod tests {
     #[test]
     fn a_full_queue_says_when_to_come_back() {
         let status = try_again("QUEUE_FULL", "the queue is full", Duration::from_secs(2));
-        let delay = status.get_error_details().retry_info().unwrap().retry_delay;
-        assert_eq!(delay, Some(Duration::from_secs(2)));
+        assert_eq!(retry_after(&status), Some(Duration::from_secs(2)));
+        assert_eq!(retry_after(&Status::unavailable("down")), None);
         assert_eq!(reason_of(&status).as_deref(), Some("QUEUE_FULL"));
     }
 }

@@ -20,5 +20,12 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// picture sent along with a replay.
 pub const MAX_MESSAGE_BYTES: usize = 96 << 20;
 
+/// The version of the workers' protocol that this program speaks. It is raised when a worker and a
+/// coordinator would misunderstand one another without knowing it.
+pub const PROTOCOL: u32 = 1;
+
+/// The oldest version of the workers' protocol that a coordinator of this program still speaks.
+pub const OLDEST_PROTOCOL: u32 = 1;
+
 /// Bytes of one chunk of a file.
 pub const CHUNK_BYTES: usize = 1 << 20;

@@ -47,6 +47,17 @@ pub fn endpoint(url: &str, authority: Option<&Path>) -> Result<Endpoint, Runtime
     }
 }
 
+/// The endpoints at several urls, of which at least one is given; see [`endpoint`].
+///
+/// # Errors
+/// As [`endpoint`], of the first url that is none.
+pub fn endpoints(urls: &[String], authority: Option<&Path>) -> Result<Vec<Endpoint>, RuntimeError> {
+    if urls.is_empty() {
+        return Err(RuntimeError::NotAUrl { given: String::new() });
+    }
+    urls.iter().map(|url| endpoint(url.trim(), authority)).collect()
+}
+
 fn with_tls(endpoint: Endpoint, url: &str, authority: Option<&Path>) -> Result<Endpoint, RuntimeError> {
     let config = match authority {
         None => ClientTlsConfig::new().with_enabled_roots(),

@@ -7,10 +7,12 @@ pub mod endpoint;
 pub mod error;
 pub mod listen;
 pub mod logging;
+pub mod replicas;
 pub mod secret;
 pub mod shutdown;
 pub mod tls;
 
 pub use bearer::Bearer;
 pub use error::RuntimeError;
+pub use replicas::{Replicas, Turns};
 pub use tokio_util::sync::CancellationToken;
