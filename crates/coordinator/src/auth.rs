@@ -7,6 +7,9 @@ use seedfarm_proto::error;
 use tonic::service::Interceptor;
 use tonic::{Code, Request, Status};
 
+use crate::quotas::Caller;
+use crate::switch::Closed;
+
 /// The tokens that open the services.
 #[derive(Clone)]
 pub struct Tokens {
@@ -22,7 +25,8 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// Lets requests pass that carry `authorization: Bearer <token>`.
+/// Lets requests pass that carry `authorization: Bearer <token>`, unless the present term does not answer
+/// them.
 #[derive(Clone)]
 pub(crate) struct Gate {
     /// SHA-256 of the token, so that comparing takes the same time whatever was sent.
@@ -49,11 +53,18 @@ impl Gate {
 }
 
 impl Interceptor for Gate {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let given = request.metadata().get("authorization").ok_or_else(|| self.refuse("missing"))?;
         let token = given.as_bytes().strip_prefix(b"Bearer ").ok_or_else(|| self.refuse("missing"))?;
         let unequal = sha256(token).iter().zip(&self.expected).fold(0, |sum, (a, b)| sum | (a ^ b));
-        if unequal == 0 { Ok(request) } else { Err(self.refuse("wrong")) }
+        if unequal != 0 {
+            return Err(self.refuse("wrong"));
+        }
+        if let Some(Closed(refusal)) = request.extensions().get::<Closed>() {
+            return Err(refusal.clone());
+        }
+        request.extensions_mut().insert(Caller(self.expected));
+        Ok(request)
     }
 }
 

@@ -6,26 +6,35 @@
 //! that are never waited for: a worker whose queue is full loses its session.
 
 mod card;
+mod control;
+mod explain;
 mod granting;
+mod hunger;
 mod leases;
+mod owners;
 mod rebuild;
 mod sessions;
+mod stock;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use seedfarm_core::placement::{DeviceId, Fleet, Queue};
+use seedfarm_core::placement::{DeviceId, Queue};
+use seedfarm_core::terms::Hold;
 use seedfarm_core::{JobId, JobState, LeaseId, WorkerId};
-use seedfarm_store::JobRow;
+use seedfarm_store::{JobContext, JobRow};
 use tokio::time::Instant;
 
 pub(crate) use card::JobCard;
+pub(crate) use explain::DeviceView;
 pub(crate) use granting::{Grantee, PendingGrant};
 pub(crate) use leases::{Lease, Settlement};
 pub(crate) use sessions::{DeviceIntroduction, Introduction, Outbox, SessionId, WorkerView};
+pub(crate) use stock::Restock;
 
+use hunger::Hunger;
 use sessions::Session;
 
 /// How leases are timed.
@@ -42,15 +51,14 @@ pub(crate) struct Pace {
 pub(crate) struct Board {
     pace: Pace,
     queue: Queue,
-    fleet: Fleet,
     jobs: HashMap<JobId, JobCard>,
     leases: HashMap<LeaseId, Lease>,
+    leases_by_job: HashMap<JobId, BTreeSet<LeaseId>>,
     sessions: HashMap<WorkerId, Session>,
     last_session: u64,
     /// Leases out and grants on their way, by device.
     load: HashMap<DeviceId, usize>,
-    /// Devices with credit, those that hold least first.
-    hungry: BTreeSet<(usize, DeviceId)>,
+    hunger: Hunger,
 }
 
 impl Board {
@@ -58,23 +66,29 @@ impl Board {
         Self {
             pace,
             queue: Queue::default(),
-            fleet: Fleet::default(),
             jobs: HashMap::new(),
             leases: HashMap::new(),
+            leases_by_job: HashMap::new(),
             sessions: HashMap::new(),
             last_session: 0,
             load: HashMap::new(),
-            hungry: BTreeSet::new(),
+            hunger: Hunger::default(),
         }
     }
 
-    /// Adds a stored job that is not final; one that is there already stays as it is.
-    /// `fresh_avoid` are the workers that its fresh images pass over.
-    pub(crate) fn add_job(&mut self, row: JobRow, fresh_avoid: Vec<WorkerId>, now: Instant) {
+    /// Adds a stored job that is not final; one that is there already stays as it is. `fresh_avoid` are the
+    /// workers that its fresh images pass over.
+    pub(crate) fn add_job(
+        &mut self,
+        row: JobRow,
+        context: JobContext,
+        fresh_avoid: Vec<WorkerId>,
+        now: Instant,
+    ) {
         if row.state.is_final() || self.jobs.contains_key(&row.id) {
             return;
         }
-        self.queue.insert(rebuild::queued(&row, fresh_avoid));
+        self.queue.insert(rebuild::queued(&row, context, fresh_avoid));
         self.jobs.insert(row.id, JobCard::new(row, now));
     }
 
@@ -82,12 +96,13 @@ impl Board {
     pub(crate) fn set_state(&mut self, job: JobId, state: JobState) -> Vec<LeaseId> {
         let Some(card) = self.jobs.get_mut(&job) else { return Vec::new() };
         card.row.state = state;
-        self.queue.set_active(job, state == JobState::Active);
+        card.row.hold = (state == JobState::Paused).then_some(Hold::Person);
+        self.queue.set_active(job, state == JobState::Active, card.row.hold);
         if !state.is_final() {
             return Vec::new();
         }
-        self.drop_job(job);
-        self.leases.values().filter(|lease| lease.job == job).map(|lease| lease.fence.lease).collect()
+        self.drop_job(job, state);
+        self.leases_by_job.get(&job).into_iter().flatten().copied().collect()
     }
 
     /// An unfinished job.
@@ -100,9 +115,11 @@ impl Board {
         self.jobs.values().filter(|card| card.row.state == JobState::Active).count()
     }
 
-    fn drop_job(&mut self, job: JobId) {
+    fn drop_job(&mut self, job: JobId, state: JobState) {
         self.jobs.remove(&job);
-        self.queue.remove(job);
-        self.fleet.forget(job);
+        match state {
+            JobState::Cancelled => self.queue.cancel(job),
+            _ => self.queue.finish(job),
+        }
     }
 }

@@ -12,11 +12,24 @@ use tonic::transport::ServerTlsConfig;
 
 use crate::auth::Tokens;
 
+/// What to do while another coordinator holds the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenHeld {
+    /// Fail, at the start and whenever another one takes over.
+    Fail,
+    /// Answer what reads, and take over when the other one is gone.
+    StandBy,
+}
+
 /// What a coordinator is started with.
 #[derive(Debug)]
 pub struct CoordinatorConfig {
     /// Where it listens.
     pub listener: TcpListener,
+    /// Where others reach it, as a URL.
+    pub address: String,
+    /// What to do while another coordinator holds the database.
+    pub when_held: WhenHeld,
     /// The farm's state.
     pub store: Store,
     /// The farm's picture files.

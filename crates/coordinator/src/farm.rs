@@ -1,22 +1,27 @@
-//! What every service and task of one coordinator shares.
+//! What every service and task of one coordinator shares, for one term as active or as standby.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use seedfarm_blob::Blob;
-use seedfarm_core::{Epoch, ImageRange, JobId};
+use seedfarm_core::{ArtifactDigest, Epoch, ImageRange, JobId, Numerics};
 use seedfarm_store::bus::Bus;
-use seedfarm_store::{JobRow, Store, StoreError};
+use seedfarm_store::{AttemptLog, JobRow, Store, StoreError, StoredFingerprint};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::CoordinatorError;
 use crate::board::Board;
+use crate::distribution::Distribution;
 use crate::hub::{Hub, JobEvent};
+use crate::inspection::Inspection;
 use crate::lanes::Ending;
+use crate::quotas::Submissions;
 use crate::recipes::{LeasedWork, RecipeError, Recipes};
+use crate::refusals::Refusals;
+use crate::warm::Warm;
 
 /// Files that may be on their way in at once; each is at most `MAX_ARTIFACT_BYTES` in memory.
 const UPLOADS: usize = 32;
@@ -24,10 +29,26 @@ const UPLOADS: usize = 32;
 const JUDGING: usize = 4;
 /// Uploaded pictures that are decoded at once.
 const DECODING: usize = 4;
+/// Workers that may be connected at once.
+const SESSIONS: usize = 4096;
+/// Watchers of jobs that may be connected at once.
+const WATCHERS: usize = 1024;
 /// First pause after a fault of the database that may pass.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a coordinator is for the time being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The one that decides.
+    Active,
+    /// One that answers what reads, and waits.
+    Standby,
+}
+
+/// How often a standby's watchers look at the store: the active one's events reach them only over Redis.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// How workers are timed.
 #[derive(Debug, Clone, Copy)]
@@ -42,16 +63,40 @@ pub(crate) struct Farm {
     pub(crate) blob: Blob,
     pub(crate) timing: Timing,
     pub(crate) database: String,
+    role: Role,
+    /// Where the active coordinator is, as far as a standby knows.
+    active: Mutex<Option<String>>,
     reign: Mutex<ReignState>,
     board: Mutex<Board>,
     pub(crate) hub: Hub,
     pub(crate) recipes: Recipes,
+    /// Sizes of files that came in lately, so that completions need not look for them.
+    pub(crate) arrivals: Warm<ArtifactDigest, u64>,
+    /// Fingerprints that are stored, by the JSON in which workers send them.
+    pub(crate) fingerprints: Warm<String, KnownFingerprint>,
     /// Held while a job's state changes, in the store and on the board.
     pub(crate) control: tokio::sync::Mutex<()>,
+    /// Read by a lane while it flushes; written while images of a job are retried or given up, so that store and
+    /// board change together. Taken before `control`.
+    pub(crate) turns: tokio::sync::RwLock<()>,
     /// Wakes the claims lane: there may be new work, or new credit.
     pub(crate) wake: Notify,
     pub(crate) endings: mpsc::Sender<Ending>,
     pub(crate) uploads: Semaphore,
+    /// Where what workers tell of their attempts is written.
+    pub(crate) logs: mpsc::Sender<AttemptLog>,
+    /// What uploaded files hold.
+    pub(crate) inspection: Inspection,
+    /// What workers were refused.
+    pub(crate) refusals: Refusals,
+    /// What callers may still submit.
+    pub(crate) submissions: Submissions,
+    /// Workers that may still connect.
+    pub(crate) sessions: Arc<Semaphore>,
+    /// Watchers that may still connect.
+    pub(crate) watchers: Arc<Semaphore>,
+    /// What bounds the distribution of models.
+    pub(crate) distribution: Distribution,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the coordinator is to stop: streams end, lanes flush.
     pub(crate) stopping: CancellationToken,
@@ -62,6 +107,13 @@ pub(crate) struct Farm {
     /// Uploaded pictures that are decoded at once.
     pub(crate) decoding: Semaphore,
     fatal: Mutex<Option<CoordinatorError>>,
+}
+
+/// A fingerprint that is stored, and what a completion is held against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KnownFingerprint {
+    pub(crate) stored: StoredFingerprint,
+    pub(crate) numerics: Numerics,
 }
 
 /// The right to write.
@@ -75,12 +127,14 @@ struct ReignState {
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) blob: Blob,
+    pub(crate) role: Role,
     pub(crate) epoch: Epoch,
     pub(crate) timing: Timing,
     pub(crate) database: String,
     pub(crate) board: Board,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) endings: mpsc::Sender<Ending>,
+    pub(crate) logs: mpsc::Sender<AttemptLog>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -91,14 +145,26 @@ impl Farm {
             blob: parts.blob,
             timing: parts.timing,
             database: parts.database,
+            role: parts.role,
+            active: Mutex::default(),
             reign: Mutex::new(ReignState { epoch: parts.epoch, in_doubt: false }),
             board: Mutex::new(parts.board),
             hub: Hub::new(parts.bus),
             recipes: Recipes::default(),
+            arrivals: Warm::default(),
+            fingerprints: Warm::default(),
             control: tokio::sync::Mutex::default(),
+            turns: tokio::sync::RwLock::default(),
             wake: Notify::new(),
             endings: parts.endings,
             uploads: Semaphore::new(UPLOADS),
+            logs: parts.logs,
+            inspection: Inspection::default(),
+            refusals: Refusals::default(),
+            submissions: Submissions::new(),
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            watchers: Arc::new(Semaphore::new(WATCHERS)),
+            distribution: Distribution::default(),
             tasks: TaskTracker::new(),
             stopping: parts.stopping,
             abandoned: CancellationToken::new(),
@@ -106,6 +172,31 @@ impl Farm {
             decoding: Semaphore::new(DECODING),
             fatal: Mutex::default(),
         })
+    }
+
+    /// Whether this is the coordinator that decides.
+    pub(crate) fn is_active(&self) -> bool {
+        self.role == Role::Active
+    }
+
+    /// Waits until a watcher should look at the store though it heard of no change: never on the active
+    /// coordinator, which hears of all.
+    pub(crate) async fn look_again(&self) {
+        match self.role {
+            Role::Active => std::future::pending().await,
+            Role::Standby => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+
+    /// Where the active coordinator is, as far as this standby knows.
+    pub(crate) fn active_address(&self) -> Option<String> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes where the active coordinator is. Answers whether that is news.
+    pub(crate) fn note_active(&self, address: &str) -> bool {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.replace(address.to_owned()).as_deref() != Some(address)
     }
 
     /// The board. Nothing may be awaited while it is held.

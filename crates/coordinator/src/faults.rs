@@ -21,6 +21,9 @@ pub(crate) fn of_store(fault: StoreError) -> Status {
         StoreError::Deposed { .. } => {
             unavailable("TAKEN_OVER", "this coordinator is stepping down: try again")
         }
+        StoreError::OverQuota { .. } => {
+            error::status(Code::ResourceExhausted, "TENANT_OVER_QUOTA", fault.to_string())
+        }
         fault if fault.is_transient() => {
             tracing::warn!(error = fault as &dyn Error, "a request failed on the database");
             unavailable("DATABASE_DOWN", "the coordinator's database does not answer: try again")
@@ -43,9 +46,22 @@ pub(crate) fn of_recipe(fault: RecipeError) -> Status {
     }
 }
 
-/// The coordinator is about to stop.
+/// The coordinator is about to stop, or to change between active and standby.
 pub(crate) fn stopping() -> Status {
-    unavailable("STOPPING", "the coordinator is shutting down: connect again")
+    unavailable("STOPPING", "the coordinator is shutting down or changing its role: connect again")
+}
+
+/// This coordinator stands by; `active` is the address of the one that decides.
+pub(crate) fn not_active(active: Option<&str>) -> Status {
+    let message = match active {
+        Some(address) => format!(
+            "this coordinator stands by and takes no work: the active one is at {address}; give both addresses \
+             with --coordinator"
+        ),
+        None => "this coordinator stands by, and no other has said that it is active: try again".to_owned(),
+    };
+    let metadata = active.map(|address| ("active".to_owned(), address.to_owned()));
+    passing("NOT_ACTIVE", message, metadata.into_iter().collect())
 }
 
 /// Something that was asked for is not there.
@@ -59,7 +75,11 @@ fn internal(fault: &(dyn Error + 'static)) -> Status {
 }
 
 fn unavailable(reason: &str, message: impl Into<String>) -> Status {
+    passing(reason, message, HashMap::new())
+}
+
+fn passing(reason: &str, message: impl Into<String>, metadata: HashMap<String, String>) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(COME_BACK));
-    details.set_error_info(reason, error::DOMAIN, HashMap::new());
+    details.set_error_info(reason, error::DOMAIN, metadata);
     Status::with_error_details(Code::Unavailable, message, details)
 }

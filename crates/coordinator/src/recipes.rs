@@ -1,22 +1,22 @@
 //! The recipes behind leased ranges: read from the store a line at a time, kept while they are warm.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use seedfarm_core::recipe::RecipeDigester;
 use seedfarm_core::{ImageRange, Invalid, JobId, Recipe, RecipeDigest, RecipeTemplate, TemplateDigest};
 use seedfarm_proto::v1;
 use seedfarm_store::{JobRow, LineRow, Store, StoreError};
 
-/// Most prompt lines and most templates kept in memory.
-const WARM: usize = 4096;
+use crate::warm::Warm;
 
 /// A stored template, read.
 #[derive(Debug)]
 pub(crate) struct Template {
     pub(crate) digest: TemplateDigest,
     body: String,
-    recipe: RecipeTemplate,
+    pub(crate) recipe: RecipeTemplate,
+    digester: RecipeDigester,
 }
 
 /// One image of a lease.
@@ -66,7 +66,7 @@ impl LeasedWork {
 
     /// The digest of an image's recipe.
     pub(crate) fn recipe_digest(&self, image: PlannedImage) -> RecipeDigest {
-        self.recipe(image).digest()
+        self.template(image).digester.digest(image.seed)
     }
 
     /// The images and templates as a grant carries them.
@@ -155,29 +155,6 @@ impl Recipes {
 fn read_template(digest: TemplateDigest, body: String) -> Result<Template, RecipeError> {
     let recipe =
         RecipeTemplate::from_json(&body).map_err(|source| RecipeError::Unreadable { digest, source })?;
-    Ok(Template { digest, body, recipe })
-}
-
-/// A map that is emptied when it is full: what is warm comes back soon.
-#[derive(Debug)]
-struct Warm<K, V>(Mutex<HashMap<K, V>>);
-
-impl<K, V> Default for Warm<K, V> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Eq + Hash, V: Clone> Warm<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn put(&self, key: K, value: V) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.len() >= WARM {
-            map.clear();
-        }
-        map.insert(key, value);
-    }
+    let digester = RecipeDigester::new(&recipe);
+    Ok(Template { digest, body, recipe, digester })
 }

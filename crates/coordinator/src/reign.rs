@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_core::Epoch;
-use seedfarm_store::{Reign, StoreError};
+use seedfarm_store::{Bid, Reign, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::CoordinatorError;
@@ -43,15 +43,26 @@ pub(crate) async fn keep(farm: Arc<Farm>, mut reign: Reign, last: CancellationTo
 async fn take_again(farm: &Farm) -> Result<Reign, CoordinatorError> {
     let before = farm.epoch();
     loop {
-        match farm.store.take_over().await {
-            Ok(reign) if reign.epoch() == Epoch(before.0 + 1) => return Ok(reign),
-            Ok(_) => return Err(CoordinatorError::TakenOver { epoch: before }),
-            // The holder may be our own broken connection, which the database has not noticed yet.
-            Err(StoreError::Held { .. }) => still_ours(farm, before).await?,
+        match bid(farm).await {
+            Ok(Some(reign)) if reign.epoch() == Epoch(before.0 + 1) => return Ok(reign),
+            Ok(Some(_)) => return Err(CoordinatorError::TakenOver { epoch: before }),
+            Ok(None) => still_ours(farm, before).await?,
             Err(fault) if fault.is_transient() => {}
             Err(fault) => return Err(CoordinatorError::of_store("take the lock again", fault)),
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Tries once. The holder may be our own broken connection, which the database has not noticed yet; it shows
+/// no pulse.
+async fn bid(farm: &Farm) -> Result<Option<Reign>, StoreError> {
+    match farm.store.candidate().await?.bid().await? {
+        Bid::Taken(reign) => Ok(Some(reign)),
+        Bid::Held(mut candidate) => {
+            candidate.end_silent_holder().await?;
+            Ok(None)
+        }
     }
 }
 

@@ -5,7 +5,9 @@ mod chunks;
 pub(crate) mod farm;
 pub(crate) mod jobs;
 pub(crate) mod models;
+pub(crate) mod packages;
 pub(crate) mod replays;
+mod tenants;
 pub(crate) mod workers;
 
 use std::fmt::Display;
@@ -39,8 +41,17 @@ pub(crate) fn check_short(what: &str, text: &str) -> Result<(), Status> {
 
 /// Reads a JSON document of at most 64 KiB; the error says in words what is wrong with `what`.
 pub(crate) fn read_json<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, String> {
-    if json.len() > MAX_JSON_BYTES {
-        return Err(format!("{what} has {} bytes, more than the limit of {MAX_JSON_BYTES}", json.len()));
+    read_json_within(MAX_JSON_BYTES, what, json)
+}
+
+/// Reads a JSON document of at most `most` bytes; the error says in words what is wrong with `what`.
+pub(crate) fn read_json_within<T: DeserializeOwned>(
+    most: usize,
+    what: &str,
+    json: &str,
+) -> Result<T, String> {
+    if json.len() > most {
+        return Err(format!("{what} has {} bytes, more than the limit of {most}", json.len()));
     }
     if json.contains("\\u0000") || json.contains('\0') {
         return Err(format!("{what} holds a NUL character"));

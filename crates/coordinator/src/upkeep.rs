@@ -1,4 +1,4 @@
-//! What happens by the clock: leases expire, and who is connected is noted.
+//! What happens by the clock: leases expire, who is connected is noted, and old logs are removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,10 @@ use crate::farm::Farm;
 use crate::lanes::Ending;
 
 /// How often the store is told who is connected.
-const PRESENCE: Duration = Duration::from_secs(30);
+pub(crate) const PRESENCE: Duration = Duration::from_secs(30);
+
+/// How often old logs of attempts are looked for.
+const LOGS: Duration = Duration::from_secs(600);
 
 /// Takes leases back whose time is over, until the coordinator stops. They are looked for ten times in
 /// each term.
@@ -60,4 +63,28 @@ pub(crate) async fn note_presence(farm: Arc<Farm>) {
             tracing::debug!(error = &fault as &dyn std::error::Error, "presence was not noted");
         }
     }
+}
+
+/// Removes old logs of attempts, some at a time, until the coordinator stops.
+pub(crate) async fn remove_logs(farm: Arc<Farm>) {
+    let mut ticks = interval(LOGS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut more = false;
+    loop {
+        if !more {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = farm.stopping.cancelled() => return,
+            }
+        }
+        more = !farm.stopping.is_cancelled() && remove_some_logs(&farm).await;
+    }
+}
+
+/// Says whether there may be more to remove.
+async fn remove_some_logs(farm: &Farm) -> bool {
+    farm.store.remove_old_logs().await.unwrap_or_else(|fault| {
+        tracing::debug!(error = &fault as &dyn std::error::Error, "old logs were not removed");
+        false
+    })
 }

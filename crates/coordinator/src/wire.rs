@@ -2,7 +2,9 @@
 
 use seedfarm_core::{Fingerprint, FingerprintDigest, JobId, canonical};
 use seedfarm_proto::{convert, v1};
-use seedfarm_store::{DeadImage, ImageRow, ImageWarnings, JobRow, ReplayRow};
+use seedfarm_store::{
+    ControlRow, DeadImage, DeviceLimit, ImageRow, ImageWarnings, JobRow, ReplayRow, TenantRow,
+};
 use tonic::Status;
 
 use crate::farm::Farm;
@@ -23,7 +25,9 @@ pub(crate) fn job(row: &JobRow) -> v1::Job {
         seed: row.seeds.seed,
         seed_policy: v1::SeedPolicy::from(row.seeds.policy).into(),
         count: row.seeds.count,
-        priority: row.priority,
+        terms: Some(row.terms.clone().into()),
+        hold: row.hold.map(|hold| hold.as_str().to_owned()),
+        device_ms: row.device_ms,
         created_at_ms: row.created_at_ms,
         finished_at_ms: row.finished_at_ms,
         is_replay: row.is_replay,
@@ -64,6 +68,37 @@ pub(crate) fn warnings(row: ImageWarnings) -> v1::ImageWarnings {
 /// An image that was given up.
 pub(crate) fn dead(row: DeadImage) -> v1::DeadImage {
     v1::DeadImage { id: row.id.to_string(), attempts: row.attempts.0, error: row.error }
+}
+
+/// What somebody changed of a job.
+pub(crate) fn change(row: ControlRow) -> v1::Change {
+    v1::Change { action: row.action, details: row.details, created_at_ms: row.created_at_ms }
+}
+
+/// A tenant.
+pub(crate) fn tenant(row: TenantRow) -> v1::Tenant {
+    v1::Tenant {
+        name: row.name.to_string(),
+        policy: Some(v1::TenantPolicy {
+            weight: row.policy.weight,
+            max_devices: row.policy.max_devices,
+            max_images: row.policy.max_images,
+        }),
+        is_set: row.is_set,
+        jobs: row.jobs,
+        waiting: row.waiting,
+        done: row.done,
+        device_ms: row.device_ms,
+    }
+}
+
+/// A limit on devices.
+pub(crate) fn limit(limit: DeviceLimit) -> v1::Limit {
+    v1::Limit {
+        kind: limit.key.kind().to_owned(),
+        name: limit.key.name().to_owned(),
+        max_devices: limit.max_devices,
+    }
 }
 
 /// A replay.

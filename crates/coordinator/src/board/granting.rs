@@ -28,23 +28,39 @@ pub(crate) enum Grantee {
 
 impl Board {
     /// Matches devices that have credit with work, the least loaded first, at most `room` times.
-    /// Answers what was chosen, and when the first deferred range comes due, in milliseconds since
-    /// 1970-01-01 UTC.
+    /// Answers what was chosen, and when there may be more although nothing happens until then, in
+    /// milliseconds since 1970-01-01 UTC.
     pub(crate) fn choose(&mut self, room: usize, now_ms: i64) -> (Vec<PendingGrant>, Option<i64>) {
-        let (mut chosen, mut due) = (Vec::new(), None::<i64>);
+        let target_ms = u64::try_from(self.pace.target.as_millis()).unwrap_or(u64::MAX);
+        self.queue.wake(now_ms);
+        self.call_back(now_ms);
+        let mut chosen = Vec::new();
         let mut after = Bound::Unbounded;
-        while let Some(&entry) = self.hungry.range((after, Bound::Unbounded)).next() {
-            if chosen.len() == room || self.queue.is_idle() {
+        while let Some(entry) = self.hunger.after(after).filter(|_| chosen.len() < room) {
+            if self.queue.is_idle() {
                 break;
             }
             after = Bound::Excluded(entry);
-            let target_ms = u64::try_from(self.pace.target.as_millis()).unwrap_or(u64::MAX);
-            match self.queue.choose(entry.1, &self.fleet, now_ms, target_ms) {
+            match self.queue.choose(entry.1, now_ms, target_ms) {
                 Ok(pick) => chosen.extend(self.reserve(pick)),
-                Err(why) => due = [due, why.due_ms].into_iter().flatten().min(),
+                Err(none) => self.hunger.park(entry, none.due_ms),
             }
         }
-        (chosen, due)
+        (chosen, [self.queue.due_ms(), self.hunger.due_ms()].into_iter().flatten().min())
+    }
+
+    /// Devices that found nothing ask again, where something has changed for them.
+    fn call_back(&mut self, now_ms: i64) {
+        let stirred = self.queue.take_stirred();
+        let mut back = self.hunger.due(now_ms);
+        if stirred.all {
+            back.extend(self.hunger.all_parked());
+        } else {
+            back.extend(stirred.devices);
+        }
+        for device in back {
+            self.hunger.call(device, self.load_of(device));
+        }
     }
 
     /// Takes a range out of the queue and a credit from the device.

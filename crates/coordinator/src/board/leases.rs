@@ -1,11 +1,11 @@
 //! Leases that are out: renewal, expiry, settlement.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use seedfarm_core::completion::Fence;
-use seedfarm_core::placement::{DeviceId, Pick};
-use seedfarm_core::{ImageRange, JobId, LeaseId, WorkerId};
+use seedfarm_core::placement::{DeviceId, Ended, Pick, Timing};
+use seedfarm_core::{ImageRange, JobId, JobState, LeaseId, WorkerId};
 use seedfarm_store::{Progress, RangeRow};
 use tokio::time::Instant;
 
@@ -34,8 +34,8 @@ pub(crate) struct Settlement {
     pub(crate) lease: Option<LeaseId>,
     /// Ranges stored to be leased again.
     pub(crate) retries: Vec<RangeRow>,
-    /// Mean time of an image on the device, in milliseconds, where images came.
-    pub(crate) ms_per_image: Option<f64>,
+    /// How long images took on the device, where some came.
+    pub(crate) timing: Option<Timing>,
 }
 
 impl Lease {
@@ -57,13 +57,11 @@ impl Board {
 
     /// Leases of one job, and the workers that hold them.
     pub(crate) fn leases_of(&self, job: JobId) -> (u32, u32) {
-        let held = self.leases.values().filter(|lease| lease.job == job);
-        let (mut leases, mut workers) = (0, BTreeSet::new());
-        for lease in held {
-            leases += 1;
-            workers.insert(lease.device.worker);
-        }
-        (leases, u32::try_from(workers.len()).unwrap_or(u32::MAX))
+        let held = self.leases_by_job.get(&job).into_iter().flatten();
+        let held: Vec<&Lease> = held.filter_map(|lease| self.leases.get(lease)).collect();
+        let workers: HashSet<WorkerId> = held.iter().map(|lease| lease.device.worker).collect();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        (count(held.len()), count(workers.len()))
     }
 
     /// Keeps what was sent with a lease, to check its completion against.
@@ -76,6 +74,9 @@ impl Board {
     /// A worker lives and holds these. Answers those that it holds in vain: unknown here, another's, or
     /// on their way back.
     pub(crate) fn renew(&mut self, worker: WorkerId, held: &[Fence], now: Instant) -> Vec<Fence> {
+        if let Some(session) = self.sessions.get_mut(&worker) {
+            session.heard = now;
+        }
         let deadline = now + self.pace.lease_ttl;
         let mut vain = Vec::new();
         for fence in held {
@@ -106,11 +107,8 @@ impl Board {
 
     /// A lease is over in the store: follows what is stored there.
     pub(crate) fn settle(&mut self, settlement: Settlement) {
-        if let Some(lease) = settlement.lease.and_then(|lease| self.take_lease(lease)) {
-            let group = self.queue.group_of(lease.job);
-            if let (Some(ms), Some(group)) = (settlement.ms_per_image, group) {
-                self.fleet.measured(lease.device, lease.job, group, ms);
-            }
+        if let Some(lease) = settlement.lease {
+            self.take_lease(lease, settlement.timing);
         }
         for row in settlement.retries {
             self.queue.give_back(row.job, row.retry);
@@ -121,21 +119,29 @@ impl Board {
         if let Some(card) = self.jobs.get_mut(&lease.job) {
             card.lease_out(now);
         }
+        self.leases_by_job.entry(lease.job).or_default().insert(lease.fence.lease);
         self.leases.insert(lease.fence.lease, lease);
     }
 
     /// A lease is not in the store any more.
     pub(crate) fn forget_lease(&mut self, lease: LeaseId) {
-        self.take_lease(lease);
+        self.take_lease(lease, None);
     }
 
-    fn take_lease(&mut self, lease: LeaseId) -> Option<Lease> {
-        let lease = self.leases.remove(&lease)?;
+    fn take_lease(&mut self, lease: LeaseId, timing: Option<Timing>) {
+        let Some(lease) = self.leases.remove(&lease) else { return };
+        if let Some(leases) = self.leases_by_job.get_mut(&lease.job) {
+            leases.remove(&lease.fence.lease);
+            if leases.is_empty() {
+                self.leases_by_job.remove(&lease.job);
+            }
+        }
+        let Lease { job, range, device, .. } = lease;
+        self.queue.end(&Ended { job, range, device, timing });
         if let Some(card) = self.jobs.get_mut(&lease.job) {
             card.lease_over();
         }
-        self.set_load(lease.device, self.load_of(lease.device).saturating_sub(1));
-        Some(lease)
+        self.set_load(device, self.load_of(device).saturating_sub(1));
     }
 
     /// Takes over a job's stored counters; a job that is finished leaves the board.
@@ -143,8 +149,11 @@ impl Board {
         if let Some(card) = self.jobs.get_mut(&progress.job) {
             card.count(progress.done, progress.failed, now);
         }
+        if let Some(hold) = progress.held {
+            self.hold(progress.job, hold);
+        }
         if progress.finished {
-            self.drop_job(progress.job);
+            self.drop_job(progress.job, JobState::Finished);
         }
     }
 }

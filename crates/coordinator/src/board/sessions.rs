@@ -1,18 +1,22 @@
 //! Workers that are connected: their streams, their credit, what they offer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use seedfarm_core::completion::Fence;
-use seedfarm_core::placement::{DeviceId, Group};
-use seedfarm_core::{AdapterDigest, AdapterManifest, Fingerprint, ModelDigest, ModelManifest, WorkerId};
+use seedfarm_core::owner::Acceptance;
+use seedfarm_core::placement::{Class, DeviceId, Offer};
+use seedfarm_core::{
+    AdapterDigest, AdapterManifest, Fingerprint, ModelDigest, ModelManifest, Numerics, WorkerId,
+};
 use seedfarm_proto::v1::{self, session_response::Message};
-use seedfarm_store::JobRow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::Board;
+use super::stock::Stock;
 
 /// Most leases that a device may ask for ahead.
 const MAX_CREDIT: u32 = 64;
@@ -30,6 +34,8 @@ pub(crate) struct DeviceIntroduction {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) backend: String,
+    /// 0 where the worker does not know.
+    pub(crate) memory_bytes: u64,
     pub(crate) fingerprints: Vec<Fingerprint>,
 }
 
@@ -40,9 +46,15 @@ pub(crate) struct Introduction {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) devices: Vec<DeviceIntroduction>,
+    /// Which work its owner lets it take.
+    pub(crate) acceptance: Acceptance,
     pub(crate) manifests: Vec<ModelManifest>,
     pub(crate) adapters: Vec<AdapterManifest>,
     pub(crate) held: Vec<Fence>,
+    /// Of the worker's process, made at its start.
+    pub(crate) instance: String,
+    /// Bytes that models fetched from the farm may take; 0 where it fetches none.
+    pub(crate) fetches_bytes: u64,
 }
 
 impl Introduction {
@@ -53,30 +65,78 @@ impl Introduction {
     fn adapter_digests(&self) -> BTreeSet<AdapterDigest> {
         self.adapters.iter().map(|adapter| adapter.digest).collect()
     }
+}
 
-    /// What each device offers: every model of the worker in each class of arithmetic of the device.
-    fn offers(&self) -> Vec<(u32, BTreeSet<Group>)> {
-        let models = self.models();
-        let groups = |device: &DeviceIntroduction| {
-            let classes = device.fingerprints.iter().map(|fingerprint| fingerprint.numerics);
-            let pairs = classes.flat_map(|numerics| models.iter().map(move |&model| (model, numerics)));
-            pairs.map(|(model, numerics)| Group { model, numerics }).collect()
-        };
-        self.devices.iter().map(|device| (device.index, groups(device))).collect()
+/// One device of a session.
+#[derive(Debug)]
+pub(super) struct SeatedDevice {
+    name: String,
+    backend: String,
+    numerics: BTreeSet<Numerics>,
+    memory_bytes: u64,
+}
+
+impl SeatedDevice {
+    fn of(device: &DeviceIntroduction) -> Self {
+        Self {
+            name: device.name.clone(),
+            backend: device.backend.clone(),
+            numerics: device.fingerprints.iter().map(|fingerprint| fingerprint.numerics).collect(),
+            memory_bytes: device.memory_bytes,
+        }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,
+    instance: String,
+    /// When the worker last said that it lives.
+    pub(super) heard: Instant,
     outbox: Outbox,
     /// Stops the task that reads the stream.
     stop: CancellationToken,
-    devices: BTreeMap<u32, (String, String)>,
-    models: BTreeSet<ModelDigest>,
-    adapters: BTreeSet<AdapterDigest>,
-    draining: bool,
+    pub(super) devices: BTreeMap<u32, SeatedDevice>,
+    pub(super) models: BTreeSet<ModelDigest>,
+    pub(super) adapters: BTreeSet<AdapterDigest>,
+    pub(super) stock: Stock,
+    /// Which work its owner lets it take.
+    pub(super) acceptance: Acceptance,
+    /// Why devices take no work for now.
+    pub(super) resting: BTreeMap<u32, String>,
+    pub(super) draining: bool,
     pub(super) credit: BTreeMap<u32, u32>,
+}
+
+impl Session {
+    /// Index, name and credit of each device.
+    pub(super) fn devices(&self) -> impl Iterator<Item = (u32, &str, u32)> {
+        let credit = |device: &u32| self.credit.get(device).copied().unwrap_or(0);
+        self.devices.iter().map(move |(index, device)| (*index, device.name.as_str(), credit(index)))
+    }
+
+    /// Classes of arithmetic that a device of it offers.
+    pub(super) fn numerics(&self) -> BTreeSet<Numerics> {
+        self.devices.values().flat_map(|device| &device.numerics).copied().collect()
+    }
+
+    /// Whether none of its devices would take work of `class`, whatever it had to render with.
+    pub(super) fn refuses(&self, class: &Class) -> bool {
+        self.devices.values().all(|device| class.lacks_leave(&self.acceptance, device.memory_bytes).is_some())
+    }
+
+    /// What each device offers to placement: all that the worker has, in each arithmetic of the device, as far as
+    /// its owner lets it in.
+    fn offers(&self) -> Vec<(u32, Offer)> {
+        let offer = |device: &SeatedDevice| Offer {
+            models: self.models.clone(),
+            numerics: device.numerics.clone(),
+            adapters: self.adapters.clone(),
+            memory_bytes: device.memory_bytes,
+            acceptance: self.acceptance.clone(),
+        };
+        self.devices.iter().map(|(&index, device)| (index, offer(device))).collect()
+    }
 }
 
 /// A connected worker as its operator sees it.
@@ -84,9 +144,20 @@ pub(super) struct Session {
 pub(crate) struct WorkerView {
     pub(crate) draining: bool,
     pub(crate) devices: Vec<v1::WorkerDevice>,
+    /// Words that it bears.
+    pub(crate) tags: Vec<String>,
 }
 
 impl Board {
+    /// Whether another process with the same identity is connected and was heard of within `patience`. One
+    /// that comes back itself is no rival.
+    pub(crate) fn has_rival(&self, who: &Introduction, patience: Duration, now: Instant) -> bool {
+        let session = self.sessions.get(&who.worker);
+        session.is_some_and(|session| {
+            session.instance != who.instance && now.saturating_duration_since(session.heard) < patience
+        })
+    }
+
     /// A worker said Hello. An earlier stream of the same worker ends. Answers the session and the
     /// fences that the worker holds in vain.
     pub(crate) fn connect(
@@ -102,17 +173,29 @@ impl Board {
         let devices = who.devices.iter();
         let session = Session {
             id,
+            instance: who.instance.clone(),
+            heard: now,
             outbox,
             stop,
-            devices: devices.map(|d| (d.index, (d.name.clone(), d.backend.clone()))).collect(),
+            devices: devices.map(|device| (device.index, SeatedDevice::of(device))).collect(),
             models: who.models(),
             adapters: who.adapter_digests(),
+            stock: Stock::of(who),
+            acceptance: who.acceptance.clone(),
+            resting: BTreeMap::new(),
             draining: false,
             credit: BTreeMap::new(),
         };
         self.sessions.insert(who.worker, session);
-        self.fleet.join(who.worker, who.offers(), who.adapter_digests());
+        self.offer(who.worker);
         (id, self.renew(who.worker, &who.held, now))
+    }
+
+    /// Tells placement what a worker offers, after that has changed. One that drains offers nothing.
+    pub(super) fn offer(&mut self, worker: WorkerId) {
+        if let Some(session) = self.sessions.get(&worker).filter(|session| !session.draining) {
+            self.queue.join(worker, session.offers());
+        }
     }
 
     /// A stream ended. The worker's leases stay until they expire: it may come back with them.
@@ -127,7 +210,7 @@ impl Board {
             session.stop.cancel();
             session.credit.keys().for_each(|&device| self.set_hungry(DeviceId { worker, device }, false));
         }
-        self.fleet.leave(worker);
+        self.queue.leave(worker);
     }
 
     /// A worker can take `leases` more for one of its devices. Unknown devices get nothing.
@@ -143,7 +226,7 @@ impl Board {
 
     /// A worker takes no more work.
     pub(crate) fn stop_worker(&mut self, worker: WorkerId) {
-        self.fleet.stop(worker);
+        self.queue.stop(worker);
         let Some(session) = self.sessions.get_mut(&worker) else { return };
         session.draining = true;
         let devices: Vec<u32> = std::mem::take(&mut session.credit).into_keys().collect();
@@ -192,32 +275,16 @@ impl Board {
         self.sessions.values().filter(|session| session.adapters.contains(&adapter)).count()
     }
 
-    /// What keeps every connected worker from rendering a job, if anything does.
-    pub(crate) fn wants(&self, job: &JobRow) -> Option<String> {
-        let group = Group { model: job.model_digest, numerics: job.numerics };
-        if self.fleet.offers(group, &job.needs) > 0 {
-            return None;
-        }
-        let (model, class) = (&job.model_name, job.numerics.as_str());
-        let waits = "the job waits until one connects";
-        Some(match self.fleet.offers(group, &[]) {
-            0 => format!("no connected worker has the model '{model}' in {class} numerics: {waits}"),
-            lacking => format!(
-                "of {lacking} connected workers with the model '{model}' in {class} numerics, none has all {} \
-                 adapters that the job needs: {waits} that has",
-                job.needs.len()
-            ),
-        })
-    }
-
     fn view(&self, worker: WorkerId, session: &Session) -> WorkerView {
-        let devices = session.devices.iter().map(|(&device, (name, backend))| v1::WorkerDevice {
-            index: device,
-            name: name.clone(),
-            backend: backend.clone(),
-            leases: u32::try_from(self.load_of(DeviceId { worker, device })).unwrap_or(u32::MAX),
+        let devices = session.devices.iter().map(|(&index, device)| v1::WorkerDevice {
+            index,
+            name: device.name.clone(),
+            backend: device.backend.clone(),
+            leases: u32::try_from(self.load_of(DeviceId { worker, device: index })).unwrap_or(u32::MAX),
+            resting: session.resting.get(&index).cloned(),
         });
-        WorkerView { draining: session.draining, devices: devices.collect() }
+        let tags = session.acceptance.tags.iter().map(ToString::to_string).collect();
+        WorkerView { draining: session.draining, devices: devices.collect(), tags }
     }
 
     pub(super) fn load_of(&self, device: DeviceId) -> usize {
@@ -226,24 +293,21 @@ impl Board {
 
     /// Puts a device among those with credit, or takes it out.
     pub(super) fn set_hungry(&mut self, device: DeviceId, hungry: bool) {
-        let entry = (self.load_of(device), device);
+        let asking = (self.load_of(device), device);
         if hungry {
-            self.hungry.insert(entry);
+            self.hunger.ask(asking);
         } else {
-            self.hungry.remove(&entry);
+            self.hunger.rest(asking);
         }
     }
 
     /// Changes how much a device holds, keeping its place among those with credit.
     pub(super) fn set_load(&mut self, device: DeviceId, load: usize) {
-        let was_hungry = self.hungry.remove(&(self.load_of(device), device));
+        self.hunger.moved((self.load_of(device), device), load);
         if load == 0 {
             self.load.remove(&device);
         } else {
             self.load.insert(device, load);
-        }
-        if was_hungry {
-            self.hungry.insert((load, device));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_core::completion::{FailureClass, Fence};
+use seedfarm_core::placement::Source;
 use seedfarm_core::{JobId, JobState, LeaseId};
 use seedfarm_proto::v1::{self, session_response::Message};
 use seedfarm_store::{Claim, JobRow};
@@ -21,8 +22,10 @@ const BATCH: usize = 1024;
 /// Runs until the coordinator stops.
 pub(crate) async fn run(farm: Arc<Farm>) {
     while !farm.stopping.is_cancelled() {
+        let turn = farm.turns.read().await;
         let (chosen, due_ms) = farm.board().choose(BATCH, now_ms());
         if chosen.is_empty() {
+            drop(turn);
             wait(&farm, due_ms).await;
         } else {
             claim(&farm, chosen).await;
@@ -93,7 +96,8 @@ async fn give_back(farm: &Farm, lease: LeaseId, class: FailureClass) {
     let _ = farm.endings.send(Ending::Release { lease, class }).await;
 }
 
-/// Follows what the store refused: the jobs were paused or cancelled a moment ago.
+/// Follows what the store refused: the jobs were paused or cancelled a moment ago, or the first lease of a twin
+/// has ended.
 async fn take_back(farm: &Farm, refused: &[PendingGrant]) {
     if refused.is_empty() {
         return;
@@ -103,7 +107,8 @@ async fn take_back(farm: &Farm, refused: &[PendingGrant]) {
         let mut board = farm.board();
         refused.iter().rev().for_each(|grant| board.not_granted(grant));
     }
-    let mut jobs: Vec<JobId> = refused.iter().map(|grant| grant.pick.job).collect();
+    let firsts = refused.iter().filter(|grant| grant.pick.source != Source::Twin);
+    let mut jobs: Vec<JobId> = firsts.map(|grant| grant.pick.job).collect();
     jobs.sort_unstable();
     jobs.dedup();
     for job in jobs {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use seedfarm_core::LeaseId;
 use seedfarm_core::completion::{FailureClass, Reception};
+use seedfarm_core::placement::Timing;
 use seedfarm_store::{Completion, CompletionOutcome, Progress, RangeRow};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -72,6 +73,7 @@ async fn flush(farm: &Arc<Farm>, batch: Vec<Ending>) {
             Ending::Release { lease, class } => releases.push((lease, class)),
         }
     }
+    let _turn = farm.turns.read().await;
     complete(farm, completions, replies).await;
     for class in [FailureClass::Worker, FailureClass::HandedBack] {
         let leases = releases.iter().filter(|(_, of)| *of == class).map(|(lease, _)| *lease);
@@ -112,15 +114,22 @@ async fn complete(
 }
 
 fn settlement(completion: &Completion, outcome: &CompletionOutcome) -> Settlement {
-    let images = completion.images.len();
     let defer = completion.failure.as_ref().map_or(Duration::ZERO, |failure| failure.defer);
-    let total: u64 = completion.images.iter().map(|image| image.duration_ms).sum();
     Settlement {
         // A lease that was not held any more is on the board only if it is on its way back.
         lease: outcome.lease_held.then_some(completion.fence.lease),
         retries: outcome.retry.iter().cloned().map(|row| due_after(row, defer)).collect(),
-        ms_per_image: (images > 0).then(|| total as f64 / images as f64),
+        timing: timing(completion),
     }
+}
+
+fn timing(completion: &Completion) -> Option<Timing> {
+    let images = &completion.images;
+    Some(Timing {
+        images: images.len() as u64,
+        total_ms: images.iter().map(|image| image.duration_ms).sum(),
+        first_ms: images.first()?.duration_ms,
+    })
 }
 
 /// Times a deferred range by this machine's clock, as the database's may differ.
@@ -163,7 +172,7 @@ async fn release(farm: &Farm, leases: Vec<LeaseId>, class: FailureClass) {
         let rows = released.retry.into_iter();
         let retries: Vec<RangeRow> = rows.map(|row| due_after(row, Duration::ZERO)).collect();
         retries.iter().for_each(|row| farm.job_changed(row.job));
-        let settlement = Settlement { lease: Some(released.lease), retries, ms_per_image: None };
+        let settlement = Settlement { lease: Some(released.lease), retries, timing: None };
         board.settle(settlement);
     }
     // What the store did not hold any more was completed in an earlier batch.

@@ -1,18 +1,22 @@
 //! FarmService.
 
+mod explain;
+mod logs;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use seedfarm_core::WorkerId;
 use seedfarm_proto::v1::{self, farm_service_server::FarmService};
-use seedfarm_store::WorkerRow;
+use seedfarm_store::{CoordinatorRow, Totals, WorkerRow};
 use tonic::{Request, Response, Status};
 
 use crate::board::WorkerView;
 use crate::farm::{Farm, now_ms};
 use crate::faults;
+use crate::upkeep::PRESENCE;
 
-use super::read;
+use super::{read, tenants};
 
 /// See [`FarmService`].
 pub(crate) struct Operator(pub(crate) Arc<Farm>);
@@ -23,20 +27,23 @@ impl FarmService for Operator {
         &self,
         _: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let totals = self.0.store.totals().await.map_err(faults::of_store)?;
-        let board = self.0.board();
-        let workers: Vec<WorkerView> = board.workers().map(|(_, view)| view).collect();
-        let devices = workers.iter().map(|worker| worker.devices.len()).sum();
-        Ok(Response::new(v1::GetStatusResponse {
+        let store = &self.0.store;
+        let totals = store.totals().await.map_err(faults::of_store)?;
+        let coordinators = store.coordinators().await.map_err(faults::of_store)?;
+        let status = v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            epoch: self.0.epoch().0,
             database: self.0.database.clone(),
-            workers: count(workers.len()),
-            devices: count(devices),
-            active_jobs: count(board.active_jobs()),
-            leases: count(board.lease_count()),
             images: totals.images,
-        }))
+            coordinators: coordinators.into_iter().map(coordinator).collect(),
+            ..v1::GetStatusResponse::default()
+        };
+        let status = if self.0.is_active() {
+            self.as_active(status)
+        } else {
+            let workers = store.workers().await.map_err(faults::of_store)?;
+            as_standby(status, &totals, &workers)
+        };
+        Ok(Response::new(status))
     }
 
     async fn list_workers(
@@ -46,9 +53,12 @@ impl FarmService for Operator {
         let rows = self.0.store.workers().await.map_err(faults::of_store)?;
         let mut connected: HashMap<WorkerId, WorkerView> = self.0.board().workers().collect();
         let now = now_ms();
+        let is_active = self.0.is_active();
         let workers = rows.into_iter().map(|row| {
             let view = connected.remove(&row.id);
-            worker(row, view, now)
+            let connected = view.is_some() || (!is_active && was_there(&row, now));
+            let refusals = self.0.refusals.of(row.id);
+            v1::Worker { refusals, ..worker(row, view, connected, now) }
         });
         Ok(Response::new(v1::ListWorkersResponse { workers: workers.collect() }))
     }
@@ -65,11 +75,120 @@ impl FarmService for Operator {
         self.0.wake.notify_one();
         Ok(Response::new(v1::DrainWorkerResponse {}))
     }
+
+    async fn list_tenants(
+        &self,
+        _: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        tenants::list(&self.0).await.map(Response::new)
+    }
+
+    async fn set_tenant(
+        &self,
+        request: Request<v1::SetTenantRequest>,
+    ) -> Result<Response<v1::SetTenantResponse>, Status> {
+        tenants::set(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_tenant(
+        &self,
+        request: Request<v1::RemoveTenantRequest>,
+    ) -> Result<Response<v1::RemoveTenantResponse>, Status> {
+        tenants::remove(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_limit(
+        &self,
+        request: Request<v1::SetLimitRequest>,
+    ) -> Result<Response<v1::SetLimitResponse>, Status> {
+        tenants::set_limit(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_limit(
+        &self,
+        request: Request<v1::RemoveLimitRequest>,
+    ) -> Result<Response<v1::RemoveLimitResponse>, Status> {
+        tenants::remove_limit(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_limits(
+        &self,
+        _: Request<v1::ListLimitsRequest>,
+    ) -> Result<Response<v1::ListLimitsResponse>, Status> {
+        tenants::limits(&self.0).await.map(Response::new)
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        explain::explain(&self.0, &request.into_inner().id).await.map(Response::new)
+    }
+
+    async fn list_logs(
+        &self,
+        request: Request<v1::ListLogsRequest>,
+    ) -> Result<Response<v1::ListLogsResponse>, Status> {
+        logs::list(&self.0, &request.into_inner()).await.map(Response::new)
+    }
 }
 
-fn worker(row: WorkerRow, view: Option<WorkerView>, now_ms: i64) -> v1::Worker {
-    let connected = view.is_some();
+impl Operator {
+    fn as_active(&self, status: v1::GetStatusResponse) -> v1::GetStatusResponse {
+        let board = self.0.board();
+        let workers: Vec<WorkerView> = board.workers().map(|(_, view)| view).collect();
+        let devices = workers.iter().map(|worker| worker.devices.len()).sum();
+        v1::GetStatusResponse {
+            role: v1::CoordinatorRole::Active.into(),
+            epoch: self.0.epoch().0,
+            workers: count(workers.len()),
+            devices: count(devices),
+            active_jobs: count(board.active_jobs()),
+            leases: count(board.lease_count()),
+            ..status
+        }
+    }
+}
+
+/// What a standby knows of the farm is what the active one has stored.
+fn as_standby(
+    status: v1::GetStatusResponse,
+    totals: &Totals,
+    workers: &[WorkerRow],
+) -> v1::GetStatusResponse {
+    let now = now_ms();
+    let connected = workers.iter().filter(|row| was_there(row, now)).count();
+    v1::GetStatusResponse {
+        role: v1::CoordinatorRole::Standby.into(),
+        epoch: status.coordinators.first().map_or(0, |first| first.epoch),
+        workers: count(connected),
+        active_jobs: u32::try_from(totals.active_jobs).unwrap_or(u32::MAX),
+        leases: u32::try_from(totals.leases).unwrap_or(u32::MAX),
+        ..status
+    }
+}
+
+/// Whether the active coordinator noted lately that a worker is connected.
+fn was_there(row: &WorkerRow, now_ms: i64) -> bool {
+    now_ms.saturating_sub(row.last_seen_ms) <= 2 * PRESENCE.as_millis() as i64
+}
+
+fn coordinator(row: CoordinatorRow) -> v1::Coordinator {
+    let role = if row.is_active { v1::CoordinatorRole::Active } else { v1::CoordinatorRole::Standby };
+    let epoch = row.announced.epoch.filter(|_| row.is_active).map_or(0, |epoch| epoch.0);
+    v1::Coordinator {
+        id: row.announced.id.to_string(),
+        address: row.announced.address,
+        role: role.into(),
+        epoch,
+        seen_ms: row.seen_ms,
+    }
+}
+
+fn worker(row: WorkerRow, view: Option<WorkerView>, connected: bool, now_ms: i64) -> v1::Worker {
+    let is_here = view.is_some();
     let draining = view.as_ref().is_some_and(|view| view.draining);
+    let tags = view.as_ref().map(|view| view.tags.clone()).unwrap_or_default();
     v1::Worker {
         id: row.id.to_string(),
         name: row.name,
@@ -77,8 +196,10 @@ fn worker(row: WorkerRow, view: Option<WorkerView>, now_ms: i64) -> v1::Worker {
         connected,
         draining,
         devices: view.map(|view| view.devices).unwrap_or_default(),
-        last_seen_ms: if connected { now_ms } else { row.last_seen_ms },
+        last_seen_ms: if is_here { now_ms } else { row.last_seen_ms },
         images: row.images,
+        tags,
+        refusals: Vec::new(),
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod artifact;
 mod control;
+mod images;
 mod picture;
 mod recipe;
 mod submit;
+mod terms;
 mod watch;
 
 use std::pin::Pin;
@@ -18,9 +20,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::farm::Farm;
 use crate::faults::{self, not_found};
+use crate::quotas::Caller;
 use crate::wire;
 
 use super::read;
+
+pub(crate) use submit::seat;
 
 /// Jobs answered when a request names no limit.
 const DEFAULT_JOBS: u32 = 50;
@@ -35,6 +40,9 @@ const MAX_IMAGES: u32 = 10_000;
 const MAX_DEAD: u32 = 1000;
 /// Most images with warnings of one answer.
 const MAX_WARNINGS: u32 = 1000;
+
+/// Most changes of one answer.
+const MAX_CHANGES: u32 = 1000;
 
 /// A stream of answers.
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -55,6 +63,9 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::SubmitJobRequest>,
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
+        if let Some(&caller) = request.extensions().get::<Caller>() {
+            self.0.submissions.admit(caller)?;
+        }
         submit::submit(&self.0, request.into_inner()).await.map(Response::new)
     }
 
@@ -115,6 +126,39 @@ impl JobService for Jobs {
         let id = job_id(&request.into_inner().job_id)?;
         let job = control::change(&self.0, id, JobTransition::Resume).await?;
         Ok(Response::new(v1::ResumeJobResponse { job: Some(job) }))
+    }
+
+    async fn set_terms(
+        &self,
+        request: Request<v1::SetTermsRequest>,
+    ) -> Result<Response<v1::SetTermsResponse>, Status> {
+        let job = terms::set(&self.0, request.into_inner()).await?;
+        Ok(Response::new(v1::SetTermsResponse { job: Some(job) }))
+    }
+
+    async fn retry_images(
+        &self,
+        request: Request<v1::RetryImagesRequest>,
+    ) -> Result<Response<v1::RetryImagesResponse>, Status> {
+        images::retry(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn skip_images(
+        &self,
+        request: Request<v1::SkipImagesRequest>,
+    ) -> Result<Response<v1::SkipImagesResponse>, Status> {
+        images::skip(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<v1::ListChangesRequest>,
+    ) -> Result<Response<v1::ListChangesResponse>, Status> {
+        let id = job_id(&request.into_inner().job_id)?;
+        stored(&self.0, id).await?;
+        let rows = self.0.store.control_log(id, MAX_CHANGES).await.map_err(faults::of_store)?;
+        let changes = rows.into_iter().map(wire::change).collect();
+        Ok(Response::new(v1::ListChangesResponse { changes }))
     }
 
     async fn list_images(

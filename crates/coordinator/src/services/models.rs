@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use seedfarm_core::{AdapterManifest, ModelManifest};
 use seedfarm_proto::v1::{self, model_service_server::ModelService};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::jobs::Answers;
+use super::packages::{registry, upload, verify};
 use crate::farm::Farm;
 use crate::faults;
 
@@ -30,6 +32,59 @@ impl ModelService for Models {
         let adapters = self.0.store.adapters().await.map_err(faults::of_store)?;
         let adapters = adapters.into_iter().map(|manifest| self.describe_adapter(manifest)).collect();
         Ok(Response::new(v1::ListAdaptersResponse { adapters }))
+    }
+
+    async fn find_model_files(
+        &self,
+        request: Request<v1::FindModelFilesRequest>,
+    ) -> Result<Response<v1::FindModelFilesResponse>, Status> {
+        upload::find(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn put_model_part(
+        &self,
+        request: Request<Streaming<v1::PutModelPartRequest>>,
+    ) -> Result<Response<v1::PutModelPartResponse>, Status> {
+        upload::put_part(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    type SealModelFileStream = Answers<v1::SealModelFileResponse>;
+
+    async fn seal_model_file(
+        &self,
+        request: Request<v1::SealModelFileRequest>,
+    ) -> Result<Response<Self::SealModelFileStream>, Status> {
+        upload::seal(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn add_package(
+        &self,
+        request: Request<v1::AddPackageRequest>,
+    ) -> Result<Response<v1::AddPackageResponse>, Status> {
+        registry::add(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_packages(
+        &self,
+        _: Request<v1::ListPackagesRequest>,
+    ) -> Result<Response<v1::ListPackagesResponse>, Status> {
+        registry::list(&self.0).await.map(Response::new)
+    }
+
+    async fn remove_package(
+        &self,
+        request: Request<v1::RemovePackageRequest>,
+    ) -> Result<Response<v1::RemovePackageResponse>, Status> {
+        registry::remove(&self.0, &request.into_inner().package).await.map(Response::new)
+    }
+
+    type VerifyPackageStream = Answers<v1::VerifyPackageResponse>;
+
+    async fn verify_package(
+        &self,
+        request: Request<v1::VerifyPackageRequest>,
+    ) -> Result<Response<Self::VerifyPackageStream>, Status> {
+        verify::verify(&self.0, &request.into_inner().package).await.map(Response::new)
     }
 }
 

@@ -93,6 +93,7 @@ async fn watch(farm: Arc<Farm>, id: ReplayId, mut events: Receiver<()>, answers:
         }
         tokio::select! {
             event = events.recv() => if matches!(event, Err(RecvError::Closed)) { return },
+            () = farm.look_again() => {}
             () = answers.closed() => return,
             () = farm.stopping.cancelled() => {
                 // A reader that is gone or slow learns it from the connection's end.

@@ -4,10 +4,15 @@
 
 mod adapters;
 mod control;
+mod distribution;
+mod hostile;
 mod leases;
+mod logs;
 mod pictures;
 mod refusals;
 mod replays;
+mod replicas;
 mod restarts;
 mod support;
+mod why;
 mod worker;

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::pixels;
+use crate::replicas::Rival;
 use crate::support::{CALM, Farm, manifest, spec};
 use crate::worker::{Worker, expected_pixels, hello};
 
@@ -98,20 +99,14 @@ async fn a_coordinator_steps_down_when_another_has_taken_over() {
     let mut worker = Worker::connect(&farm, 1).await;
     let grant = worker.grant().await;
     worker.grant().await;
-    let store = farm.store().await;
-    cut(&farm, "seedfarm-reign").await;
-    let reign = loop {
-        match store.take_over().await {
-            Err(StoreError::Held { .. }) => {}
-            taken => break taken.unwrap(),
-        }
-    };
-    worker.complete(&grant).await;
+    let complete = worker.render(&grant).await;
+    let rival = Rival::depose(&farm).await;
+    worker.report_in_vain(complete).await;
     let ended = farm.ended().await;
     assert!(matches!(ended, Err(CoordinatorError::TakenOver { .. })), "{ended:?}");
-    let row = store.job(job.id.parse().unwrap()).await.unwrap().unwrap();
+    let row = farm.store().await.job(job.id.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(row.done, 0, "a deposed coordinator stores nothing");
-    reign.end().await;
+    rival.leave().await;
 }
 
 #[tokio::test]

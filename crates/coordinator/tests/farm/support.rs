@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_blob::{Blob, BlobLocation};
-use seedfarm_coordinator::{CoordinatorConfig, CoordinatorError, Tokens, serve};
+use seedfarm_coordinator::{CoordinatorConfig, CoordinatorError, Tokens, WhenHeld, serve};
 use seedfarm_core::digest::ComponentDigest;
 use seedfarm_core::model::ModelDefaults;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings};
 use seedfarm_core::sampling::{BetaCurve, Prediction, Spacing};
-use seedfarm_core::{ModelManifest, NoiseSchedule, NoiseSource, Numerics, Sampler, SeedPolicy};
+use seedfarm_core::{JobTerms, ModelManifest, NoiseSchedule, NoiseSource, Numerics, Sampler, SeedPolicy};
 use seedfarm_proto::v1::farm_service_client::FarmServiceClient;
 use seedfarm_proto::v1::job_service_client::JobServiceClient;
 use seedfarm_proto::v1::model_service_client::ModelServiceClient;
@@ -77,8 +77,9 @@ pub struct Farm {
     pub options: PgConnectOptions,
     /// Dropped after the coordinator; absent for a database that the test itself brings.
     _database: Option<TestDatabase>,
-    pub folder: TempDir,
+    pub folder: Arc<TempDir>,
     timing: Timing,
+    when_held: WhenHeld,
 }
 
 struct Running {
@@ -98,10 +99,48 @@ impl Farm {
 
     /// Starts on a database that the test itself brings.
     pub async fn on(options: PgConnectOptions, timing: Timing) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut farm = Self { running: None, options, _database: None, folder, timing };
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let when_held = WhenHeld::Fail;
+        let mut farm = Self { running: None, options, _database: None, folder, timing, when_held };
         farm.begin().await;
         farm
+    }
+
+    /// Starts one that stands by when it is not active.
+    pub async fn start_replica(timing: Timing) -> Self {
+        let mut farm = Self::start(timing).await;
+        farm.stop().await.unwrap();
+        farm.when_held = WhenHeld::StandBy;
+        farm.begin().await;
+        farm
+    }
+
+    /// Starts a second coordinator on the database and the pictures of this one.
+    pub async fn replica(&self) -> Self {
+        let (options, folder) = (self.options.clone(), Arc::clone(&self.folder));
+        let (timing, when_held) = (self.timing, WhenHeld::StandBy);
+        let mut farm = Self { running: None, options, _database: None, folder, timing, when_held };
+        farm.begin().await;
+        farm
+    }
+
+    /// What the coordinator says of the farm.
+    pub async fn status(&self) -> v1::GetStatusResponse {
+        self.operator().await.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner()
+    }
+
+    /// Waits until the coordinator's status is as it should be.
+    pub async fn until(&self, enough: impl Fn(&v1::GetStatusResponse) -> bool) {
+        let look = async {
+            while !enough(&self.status().await) {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(look).await;
+    }
+
+    pub fn address(&self) -> String {
+        format!("http://{}", self.running.as_ref().unwrap().address)
     }
 
     /// Starts a coordinator on what is there.
@@ -114,6 +153,8 @@ impl Farm {
     pub async fn config(&self, listener: TcpListener) -> CoordinatorConfig {
         let location = BlobLocation::Folder(self.folder.path().join("blobs"));
         CoordinatorConfig {
+            address: format!("http://{}", listener.local_addr().unwrap()),
+            when_held: self.when_held,
             listener,
             store: Store::open(self.options.clone(), 8).await.unwrap(),
             blob: Blob::open(&location).await.unwrap(),
@@ -273,7 +314,7 @@ pub fn spec(prompts: &[&str], count: u32) -> JobSpec {
         count,
         seed: 42,
         seed_policy: SeedPolicy::Sequential,
-        priority: 0,
+        terms: JobTerms::default(),
         numerics: Numerics::Strict,
         noise: NoiseSource::Philox,
         settings: Settings::default(),

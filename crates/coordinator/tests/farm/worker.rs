@@ -7,10 +7,10 @@ use seedfarm_core::{
     ArtifactDigest, Fingerprint, ModelManifest, Numerics, PixelDigest, Recipe, RecipeTemplate, canonical,
 };
 use seedfarm_picture::Picture;
-use seedfarm_proto::v1;
 use seedfarm_proto::v1::session_request::Message as Ask;
 use seedfarm_proto::v1::session_response::Message as Answer;
 use seedfarm_proto::v1::worker_service_client::WorkerServiceClient;
+use seedfarm_proto::{PROTOCOL, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -20,8 +20,8 @@ use crate::support::{Authorised, Bearer, Farm, WORKER_TOKEN, manifest, within};
 pub struct Worker {
     pub id: String,
     pub client: WorkerServiceClient<Authorised>,
-    asks: mpsc::Sender<v1::SessionRequest>,
-    answers: Streaming<v1::SessionResponse>,
+    pub asks: mpsc::Sender<v1::SessionRequest>,
+    pub answers: Streaming<v1::SessionResponse>,
     /// Added to every pixel: another machine, or a liar.
     pub shift: u8,
 }
@@ -36,6 +36,10 @@ pub fn hello(n: u128) -> v1::Hello {
         model_manifests_json: vec![json(&manifest("tiny"))],
         held: Vec::new(),
         adapters_json: Vec::new(),
+        fetches_bytes: 0,
+        acceptance: None,
+        protocol: PROTOCOL,
+        instance: "a process".into(),
     }
 }
 
@@ -101,6 +105,14 @@ impl Worker {
         Self { id, client, asks, answers, shift: 0 }
     }
 
+    /// Says Hello to a coordinator that takes no workers; answers its refusal.
+    pub async fn refused(farm: &Farm, hello: v1::Hello) -> Status {
+        let mut client =
+            WorkerServiceClient::with_interceptor(farm.channel().await, Bearer::new(WORKER_TOKEN));
+        let hello = v1::SessionRequest { message: Some(Ask::Hello(hello)) };
+        within(client.session(tokio_stream::iter([hello]))).await.unwrap_err()
+    }
+
     pub async fn welcome(&mut self) -> v1::Welcome {
         match self.next().await {
             Answer::Welcome(welcome) => welcome,
@@ -112,12 +124,27 @@ impl Worker {
         self.asks.send(v1::SessionRequest { message: Some(message) }).await.unwrap();
     }
 
+    /// Reports to a coordinator that may not listen any more.
+    pub async fn report_in_vain(&self, complete: v1::Complete) {
+        let _ = self.asks.send(v1::SessionRequest { message: Some(Ask::Complete(complete)) }).await;
+    }
+
+    /// Says one thing so many times, or until nobody listens.
+    pub async fn shout(&self, message: &Ask, times: usize) {
+        for _ in 0..times {
+            let request = v1::SessionRequest { message: Some(message.clone()) };
+            if self.asks.send(request).await.is_err() {
+                return;
+            }
+        }
+    }
+
     pub async fn credit(&self, leases: u32) {
         self.say(Ask::Credit(v1::Credit { device: 0, leases })).await;
     }
 
     pub async fn heartbeat(&self, held: Vec<v1::Fence>) {
-        self.say(Ask::Heartbeat(v1::Heartbeat { held })).await;
+        self.say(Ask::Heartbeat(v1::Heartbeat { held, resting: Vec::new() })).await;
     }
 
     pub async fn try_next(&mut self) -> Result<Option<Answer>, Status> {
@@ -173,6 +200,7 @@ impl Worker {
             images,
             fingerprint_json: fingerprint(Numerics::Strict),
             failure: None,
+            log: String::new(),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Admission: a job is checked whole and stored whole, or refused whole.
 
 use seedfarm_core::plan::{self, JobSpec};
-use seedfarm_core::{JobId, ModelManifest};
+use seedfarm_core::{JobId, ModelManifest, WorkerId};
 use seedfarm_proto::{error, v1};
-use seedfarm_store::NewJob;
+use seedfarm_store::{JobRow, NewJob};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use super::terms;
 use crate::farm::Farm;
 use crate::services::check_short;
 use crate::{catalogue, faults, wire};
@@ -24,25 +25,36 @@ pub(super) async fn submit(
     let spec = JobSpec::try_from(request)?;
     let catalogue = catalogue::of_job(farm, &spec).await?;
     let plan = plan::plan_with(&spec, &manifest, &catalogue).map_err(|fault| error::invalid(&fault))?;
+    terms::check_dependencies(farm, &spec.terms, plan.total, None).await?;
     let new = NewJob {
         id: JobId::from_uuid(Uuid::now_v7()),
         idempotency_key: key,
         name: spec.name,
         manifest,
         numerics: spec.numerics,
-        priority: spec.priority,
+        terms: spec.terms,
         is_replay: false,
     };
     let inserted = farm.store.insert_job(farm.epoch(), &new, &plan).await.map_err(faults::of_store)?;
     let job = wire::job(&inserted.job);
     let id = inserted.job.id;
-    let warnings = farm.board().wants(&inserted.job).into_iter().collect();
-    farm.board().add_job(inserted.job, Vec::new(), Instant::now());
+    let warnings = seat(farm, inserted.job, Vec::new()).await?;
     if inserted.repeated {
         follow(farm, id).await?;
     }
     farm.wake.notify_one();
     Ok(v1::SubmitJobResponse { job: Some(job), repeated: inserted.repeated, warnings })
+}
+
+/// Puts a stored job on the board. Answers what keeps every connected worker from it, if anything does.
+pub(crate) async fn seat(farm: &Farm, job: JobRow, avoid: Vec<WorkerId>) -> Result<Vec<String>, Status> {
+    let id = job.id;
+    // The job is stored: a fault that passes must not keep it off the board.
+    let context = farm.insist("read a job's model", |_| farm.store.job_context(id)).await;
+    let context = context.ok_or_else(faults::stopping)?;
+    let mut board = farm.board();
+    board.add_job(job, context, avoid, Instant::now());
+    Ok(board.wants(id).into_iter().collect())
 }
 
 /// A job that was there already may have ended between being read and being put on the board.

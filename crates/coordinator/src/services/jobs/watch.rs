@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_core::JobId;
+use seedfarm_proto::error;
 use seedfarm_proto::v1;
 use seedfarm_store::JobRow;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -26,13 +27,26 @@ pub(super) async fn watch(
     request: &v1::WatchJobRequest,
 ) -> Result<Answers<v1::WatchJobResponse>, Status> {
     let id = job_id(&request.job_id)?;
+    let turn = Arc::clone(&farm.watchers).try_acquire_owned().map_err(|_| busy())?;
     // Watching starts before the first look, so that no change falls between.
     let events = farm.hub.watch(id);
     stored(farm, id).await?;
     let (answers, receiver) = mpsc::channel(AHEAD);
+    // Room for the last word, which must reach a reader that lets all other room fill up.
+    let last_word = answers.clone().try_reserve_owned().map_err(|_| faults::stopping())?;
     let watcher = Watcher { farm: Arc::clone(farm), id, events, answers, previews: request.previews };
-    farm.tasks.spawn(watcher.run());
+    farm.tasks.spawn(async move {
+        if let Some(status) = watcher.run().await {
+            last_word.send(Err(status));
+        }
+        drop(turn);
+    });
     Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+fn busy() -> Status {
+    let message = "too many watch jobs already: try again, or look from time to time instead of watching";
+    error::try_again("WATCHERS_BUSY", message, Duration::from_secs(5))
 }
 
 struct Watcher {
@@ -44,35 +58,37 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn run(mut self) {
+    /// Answers until nothing more will come; a status ends the stream with a reason.
+    async fn run(mut self) -> Option<Status> {
         let stopping = self.farm.stopping.clone();
         tokio::select! {
-            () = self.answer() => {}
-            () = stopping.cancelled() => {
-                // A reader that is gone or slow learns it from the connection's end.
-                let _ = self.answers.try_send(Err(faults::stopping()));
-            }
+            status = self.answer() => status,
+            () = stopping.cancelled() => Some(faults::stopping()),
         }
     }
 
-    async fn answer(&mut self) {
+    async fn answer(&mut self) -> Option<Status> {
         let mut preview = None;
         loop {
-            let (answer, over) = match self.look(preview.take()).await {
-                Ok(answer) => {
-                    let over = answer.job.as_ref().is_some_and(|job| is_final(job.state()));
-                    (Ok(answer), over)
-                }
-                Err(status) => (Err(status), true),
+            let answer = match self.look(preview.take()).await {
+                Ok(answer) => answer,
+                Err(status) => return Some(status),
             };
-            if self.answers.send(answer).await.is_err() || over {
-                return;
+            let over = answer.job.as_ref().is_some_and(|job| is_final(job.state()));
+            match timeout(self.farm.timing.lease_ttl, self.answers.send(Ok(answer))).await {
+                Ok(Ok(())) if !over => {}
+                Ok(_) => return None,
+                Err(_) => return Some(self.too_slow()),
             }
-            match self.next().await {
-                Some(newest) => preview = newest,
-                None => return,
-            }
+            preview = self.next().await?;
         }
+    }
+
+    /// What is not read for as long as a worker may be silent is not kept any longer.
+    fn too_slow(&self) -> Status {
+        tracing::info!(job.id = %self.id, "a watcher does not read; ending its stream");
+        let message = "the answers were not read in time: watch again, and read faster";
+        error::try_again("SLOW_READER", message, Duration::from_secs(1))
     }
 
     /// Waits for the next event, and takes what follows closely along with it. `None` when the reader is
@@ -82,6 +98,7 @@ impl Watcher {
         loop {
             let event = tokio::select! {
                 event = self.events.next() => event,
+                () = self.farm.look_again() => JobEvent::Changed,
                 () = self.answers.closed() => return None,
             };
             if self.counts(event, &mut preview) {

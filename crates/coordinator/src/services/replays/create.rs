@@ -1,18 +1,20 @@
 //! Starting a replay: a one-image job, or a verdict at once where nothing can be rendered.
 
 use seedfarm_core::plan::{JobPlan, PlannedLine, SeedPlan};
+use seedfarm_core::terms::Urgency;
 use seedfarm_core::{
-    AdapterDigest, JobId, ModelManifest, Recipe, RecipeTemplate, ReplayId, SeedPolicy, Verdict, limits,
+    AdapterDigest, JobId, JobTerms, ModelManifest, Recipe, RecipeTemplate, ReplayId, SeedPolicy, Verdict,
+    limits,
 };
 use seedfarm_proto::error;
 use seedfarm_proto::v1::{self, create_replay_request};
 use seedfarm_store::{NewJob, NewReplay, Outlook};
-use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
 use super::original::{self, Original};
 use crate::farm::Farm;
+use crate::services::jobs::seat;
 use crate::{catalogue, faults, wire};
 
 pub(super) async fn create(farm: &Farm, request: v1::CreateReplayRequest) -> Result<v1::Replay, Status> {
@@ -37,7 +39,7 @@ pub(super) async fn create(farm: &Farm, request: v1::CreateReplayRequest) -> Res
     };
     let (row, job) = farm.store.insert_replay(farm.epoch(), &new).await.map_err(faults::of_store)?;
     if let Some(job) = job {
-        farm.board().add_job(job, avoid, Instant::now());
+        seat(farm, job, avoid).await?;
         farm.wake.notify_one();
     }
     Ok(wire::replay(&row))
@@ -98,7 +100,11 @@ fn one_image(id: ReplayId, recipe: Recipe, manifest: ModelManifest) -> (NewJob, 
         name: format!("replay of {}", recipe.digest().short()),
         manifest,
         numerics: recipe.template.numerics,
-        priority: limits::MAX_PRIORITY,
+        terms: JobTerms {
+            urgency: Urgency::Interactive,
+            priority: limits::MAX_PRIORITY,
+            ..JobTerms::default()
+        },
         is_replay: true,
     };
     let seeds = SeedPlan { seed: recipe.seed, policy: SeedPolicy::Explicit, count: 1 };

@@ -5,6 +5,7 @@
 //! is refused with the reason, goes back into the queue, and is never stored.
 
 mod check;
+mod log;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::farm::Farm;
 use crate::lanes::{Completing, Ending};
 use crate::recipes::LeasedWork;
+use crate::refusals::Reason;
 use crate::services::read;
 
 /// Most bytes of a failure's text that are kept.
@@ -28,13 +30,14 @@ const MAX_ERROR_BYTES: usize = 4000;
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) class: FailureClass,
-    pub(super) reason: String,
+    pub(super) reason: Reason,
+    pub(super) text: String,
 }
 
 impl Refusal {
     /// The worker's fault.
-    pub(super) fn worker(reason: impl Into<String>) -> Self {
-        Self { class: FailureClass::Worker, reason: reason.into() }
+    pub(super) fn worker(reason: Reason, text: impl Into<String>) -> Self {
+        Self { class: FailureClass::Worker, reason, text: text.into() }
     }
 }
 
@@ -44,8 +47,8 @@ pub(super) struct Leased {
     /// The lease's images; for a lease that is gone, those that the worker names.
     pub(super) range: ImageRange,
     pub(super) work: Arc<LeasedWork>,
-    /// Whether the lease is out.
-    pub(super) held: bool,
+    /// The device that holds the lease; absent where the lease is gone.
+    pub(super) device: Option<u32>,
 }
 
 /// Who completes.
@@ -61,6 +64,7 @@ pub(super) struct Sender {
 pub(super) async fn receive(farm: &Farm, from: Sender, complete: v1::Complete) {
     let worker = from.worker;
     let Some(fence) = complete.fence.map(Fence::from) else {
+        farm.refusals.count(worker, Reason::Malformed);
         tracing::warn!(worker.id = %worker, "a completion without a fence is passed over");
         return;
     };
@@ -70,7 +74,7 @@ pub(super) async fn receive(farm: &Farm, from: Sender, complete: v1::Complete) {
         // What was taken away already is handed back: there is nothing to store, and nobody to blame.
         Some(Err(_)) if images == 0 && farm.board().lease(&fence).is_none() => Vec::new(),
         Some(Err(refusal)) => {
-            refuse(farm, worker, fence, &refusal.reason);
+            refuse(farm, worker, fence, &refusal);
             vec![Reception::Stale; images]
         }
         Some(Ok(leased)) => match store(farm, from, fence, &leased, complete).await {
@@ -84,9 +88,10 @@ pub(super) async fn receive(farm: &Farm, from: Sender, complete: v1::Complete) {
 }
 
 /// Logs a refusal and tells the worker.
-fn refuse(farm: &Farm, worker: WorkerId, fence: Fence, reason: &str) {
-    tracing::warn!(worker.id = %worker, lease.id = %fence.lease, reason, "a completion is refused");
-    let reason = reason.to_owned();
+fn refuse(farm: &Farm, worker: WorkerId, fence: Fence, refusal: &Refusal) {
+    farm.refusals.count(worker, refusal.reason);
+    let (name, reason) = (refusal.reason.as_str(), refusal.text.clone());
+    tracing::warn!(worker.id = %worker, lease.id = %fence.lease, name, reason, "a completion is refused");
     farm.board().send(worker, Message::Revoke(v1::Revoke { fence: Some(fence.into()), reason }));
 }
 
@@ -97,31 +102,39 @@ async fn leased(
     fence: Fence,
     complete: &v1::Complete,
 ) -> Option<Result<Leased, Refusal>> {
-    let known = farm.board().lease(&fence).map(|l| (l.device.worker, l.job, l.range, l.work.clone()));
+    let known = farm.board().lease(&fence).map(|l| (l.device, l.job, l.range, l.work.clone()));
+    let device = known.as_ref().map(|(device, ..)| device.device);
     let (job, range, work) = match known {
-        Some((holder, ..)) if holder != worker => {
-            return Some(Err(Refusal::worker(format!("lease {} is another worker's", fence.lease))));
+        Some((holder, ..)) if holder.worker != worker => {
+            let text = format!("lease {} is another worker's", fence.lease);
+            return Some(Err(Refusal::worker(Reason::Foreign, text)));
         }
         Some((_, job, range, work)) => (job, Some(range), work),
         None => match read::<JobId>(&complete.job_id) {
             Ok(job) => (job, None, None),
-            Err(status) => return Some(Err(Refusal::worker(status.message()))),
+            Err(status) => return Some(Err(Refusal::worker(Reason::Malformed, status.message()))),
         },
     };
-    let row = farm.insist("read a job", |_| farm.store.job(job)).await?;
-    let Some(row) = row else { return Some(Err(Refusal::worker(format!("{job} is unknown")))) };
+    let unfinished = farm.board().job(job).map(|card| card.row.clone());
+    let row = match unfinished {
+        Some(row) => Some(row),
+        None => farm.insist("read a job", |_| farm.store.job(job)).await?,
+    };
+    let Some(row) = row else {
+        return Some(Err(Refusal::worker(Reason::NotHeld, format!("{job} is unknown"))));
+    };
     let named = match range.or_else(|| named(complete, row.total)) {
         Some(range) => range,
-        None => return Some(Err(Refusal::worker("it names no images of one lease"))),
+        None => return Some(Err(Refusal::worker(Reason::NotHeld, "it names no images of one lease"))),
     };
     let work = match work {
         Some(work) => work,
         None => match farm.read_recipes(&row, named).await? {
             Ok(work) => Arc::new(work),
-            Err(fault) => return Some(Err(Refusal::worker(fault.to_string()))),
+            Err(fault) => return Some(Err(Refusal::worker(Reason::NotHeld, fault.to_string()))),
         },
     };
-    Some(Ok(Leased { job: row, range: named, work, held: range.is_some() }))
+    Some(Ok(Leased { job: row, range: named, work, device }))
 }
 
 /// The images that a completion names, where one lease could hold them.
@@ -137,22 +150,20 @@ async fn store(
     from: Sender,
     fence: Fence,
     leased: &Leased,
-    complete: v1::Complete,
+    mut complete: v1::Complete,
 ) -> Option<Vec<Reception>> {
+    let told = std::mem::take(&mut complete.log);
     let mut receptions = vec![Reception::Stale; complete.images.len()];
-    let checked = check::images(farm, leased, &complete).await;
+    let checked = check::images(farm, leased, &complete).await?;
     let refusal = checked.refusal.or_else(|| too_few(leased, &complete));
     let failure = match refusal {
-        Some(Refusal { class, reason }) => {
-            refuse(farm, from.worker, fence, &reason);
-            Some((class, reason))
+        Some(refusal) => {
+            refuse(farm, from.worker, fence, &refusal);
+            Some((refusal.class, refusal.text))
         }
         None => reported(&complete),
     };
-    let fingerprint = match checked.fingerprint {
-        Some(told) => farm.insist("store a fingerprint", |_| farm.store.put_fingerprint(&told)).await?,
-        None => from.fingerprint,
-    };
+    let fingerprint = checked.fingerprint.unwrap_or(from.fingerprint);
     let (positions, images): (Vec<usize>, Vec<_>) = checked.images.into_iter().unzip();
     let completion = Completion {
         fence,
@@ -162,20 +173,27 @@ async fn store(
         images,
         failure: failure.map(|(class, error)| Failure { class, error, defer: defer(farm, class) }),
     };
+    let class = completion.failure.as_ref().map(|failure| failure.class);
     let (reply, answer) = oneshot::channel();
     let completing = Completing { completion, reply };
     farm.endings.send(Ending::Complete(Box::new(completing))).await.ok()?;
     for (position, reception) in positions.into_iter().zip(answer.await.ok()?) {
         receptions[position] = reception;
     }
+    if leased.device.is_none() && receptions.contains(&Reception::Stale) {
+        farm.refusals.count(from.worker, Reason::NotHeld);
+    }
+    log::keep(farm, from.worker, fence, leased, class, &told);
     Some(receptions)
 }
 
 /// Images are missing, and the worker does not say why.
 fn too_few(leased: &Leased, complete: &v1::Complete) -> Option<Refusal> {
     let (came, wanted) = (complete.images.len() as u64, leased.range.len());
-    let silent = leased.held && complete.failure.is_none() && came < wanted;
-    silent.then(|| Refusal::worker(format!("{came} of {wanted} images came, without a reason")))
+    let silent = leased.device.is_some() && complete.failure.is_none() && came < wanted;
+    silent.then(|| {
+        Refusal::worker(Reason::TooFewImages, format!("{came} of {wanted} images came, without a reason"))
+    })
 }
 
 /// How long images stay unleased after a failure, so that a fault that stays is not met again at once.

@@ -1,11 +1,13 @@
 //! Reading a worker's Hello. What it says is a stranger's word: everything is held against a limit.
 
 use seedfarm_core::{AdapterManifest, ModelManifest};
-use seedfarm_proto::{error, v1};
+use seedfarm_proto::{OLDEST_PROTOCOL, PROTOCOL, error, v1};
 use tonic::{Code, Status};
 
 use crate::board::{DeviceIntroduction, Introduction};
 use crate::services::read_json;
+
+use super::update;
 
 /// Most devices of one worker.
 const MAX_DEVICES: usize = 64;
@@ -20,12 +22,34 @@ const MAX_HELD: usize = 10_000;
 /// Most bytes of one name.
 const MAX_NAME_BYTES: usize = 200;
 
+/// Most bytes of a process's random name.
+const MAX_INSTANCE_BYTES: usize = 64;
+
+/// Holds the worker's version of the protocol against those that the coordinator speaks.
+pub(crate) fn check_protocol(spoken: u32) -> Result<(), Status> {
+    if (OLDEST_PROTOCOL..=PROTOCOL).contains(&spoken) {
+        return Ok(());
+    }
+    let way_out =
+        if spoken < OLDEST_PROTOCOL { "upgrade the worker" } else { "upgrade the coordinator first" };
+    let message = format!(
+        "the worker speaks version {spoken} of the protocol, and this coordinator speaks {OLDEST_PROTOCOL} to \
+         {PROTOCOL}: {way_out}"
+    );
+    Err(error::status(Code::InvalidArgument, "PROTOCOL_MISMATCH", message))
+}
+
 /// Checks a Hello.
 pub(crate) fn read(hello: v1::Hello) -> Result<Introduction, Status> {
+    if hello.instance.is_empty() || hello.instance.len() > MAX_INSTANCE_BYTES {
+        let given = hello.instance.len();
+        return Err(refused(&format!(
+            "its instance has {given} bytes; 1 to {MAX_INSTANCE_BYTES} are needed"
+        )));
+    }
     check_name("name", &hello.name)?;
     check_name("version", &hello.version)?;
     check_count("devices", hello.devices.len(), MAX_DEVICES)?;
-    check_count("models", hello.model_manifests_json.len(), MAX_MODELS)?;
     check_count("adapters", hello.adapters_json.len(), MAX_ADAPTERS)?;
     check_count("held leases", hello.held.len(), MAX_HELD)?;
     if hello.devices.is_empty() {
@@ -40,9 +64,12 @@ pub(crate) fn read(hello: v1::Hello) -> Result<Introduction, Status> {
         name: hello.name,
         version: hello.version,
         devices,
-        manifests: hello.model_manifests_json.iter().map(|json| manifest(json)).collect::<Result<_, _>>()?,
+        acceptance: update::acceptance(hello.acceptance)?,
+        manifests: manifests(&hello.model_manifests_json)?,
         adapters: hello.adapters_json.iter().map(|json| adapter(json)).collect::<Result<_, _>>()?,
         held: hello.held.into_iter().map(Into::into).collect(),
+        instance: hello.instance,
+        fetches_bytes: hello.fetches_bytes,
     })
 }
 
@@ -55,11 +82,18 @@ fn device(device: v1::Device) -> Result<DeviceIntroduction, Status> {
         index: device.index,
         name: device.name,
         backend: device.backend,
+        memory_bytes: device.memory_bytes,
         fingerprints: fingerprints.collect::<Result<_, String>>().map_err(|why| refused(&why))?,
     })
 }
 
-fn manifest(json: &str) -> Result<ModelManifest, Status> {
+/// Reads the manifests of a worker's models.
+pub(super) fn manifests(texts: &[String]) -> Result<Vec<ModelManifest>, Status> {
+    check_count("models", texts.len(), MAX_MODELS)?;
+    texts.iter().map(|json| manifest(json)).collect()
+}
+
+pub(super) fn manifest(json: &str) -> Result<ModelManifest, Status> {
     let manifest: ModelManifest = read_json("a model manifest", json).map_err(|why| refused(&why))?;
     check_name("a model's name", &manifest.name)?;
     if manifest.name.is_empty() || manifest.components.is_empty() {
@@ -68,7 +102,7 @@ fn manifest(json: &str) -> Result<ModelManifest, Status> {
     Ok(manifest)
 }
 
-fn adapter(json: &str) -> Result<AdapterManifest, Status> {
+pub(super) fn adapter(json: &str) -> Result<AdapterManifest, Status> {
     let manifest: AdapterManifest = read_json("an adapter's manifest", json).map_err(|why| refused(&why))?;
     check_name("an adapter's name", &manifest.name)?;
     check_name("an adapter's family", manifest.family.as_deref().unwrap_or_default())?;
@@ -88,15 +122,19 @@ fn check_name(field: &str, name: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn check_count(what: &str, given: usize, most: usize) -> Result<(), Status> {
+pub(super) fn check_count(what: &str, given: usize, most: usize) -> Result<(), Status> {
     if given > most {
         return Err(refused(&format!("it lists {given} {what}, more than the limit of {most}")));
     }
     Ok(())
 }
 
-fn refused(why: &str) -> Status {
-    error::status(Code::InvalidArgument, "HELLO_REFUSED", format!("the worker's Hello is refused: {why}"))
+pub(super) fn refused(why: &str) -> Status {
+    error::status(
+        Code::InvalidArgument,
+        "HELLO_REFUSED",
+        format!("what the worker says of itself is refused: {why}"),
+    )
 }
 
 #[cfg(test)]
@@ -108,6 +146,7 @@ mod tests {
             worker_id: format!("worker_{:032x}", 1),
             name: "n".into(),
             version: "1".into(),
+            instance: "1".into(),
             devices: vec![v1::Device { index: 0, ..v1::Device::default() }],
             ..v1::Hello::default()
         }
@@ -135,5 +174,16 @@ mod tests {
         let held = vec![v1::Fence::default(); 10_001];
         assert!(reason(v1::Hello { held, ..hello() }).contains("10001"));
         assert!(read(v1::Hello { worker_id: "w".into(), ..hello() }).is_err());
+        assert!(reason(v1::Hello { instance: String::new(), ..hello() }).contains("instance has 0 bytes"));
+        assert!(reason(v1::Hello { instance: "i".repeat(65), ..hello() }).contains("65 bytes"));
+    }
+
+    #[test]
+    fn a_version_of_the_protocol_outside_the_range_is_refused_with_both_numbers_and_the_way_out() {
+        assert!(check_protocol(PROTOCOL).is_ok() && check_protocol(OLDEST_PROTOCOL).is_ok());
+        let old = check_protocol(0).unwrap_err();
+        assert!(old.message().contains("version 0") && old.message().contains("upgrade the worker"), "{old}");
+        let new = check_protocol(PROTOCOL + 1).unwrap_err();
+        assert!(new.message().contains("upgrade the coordinator"), "{new}");
     }
 }

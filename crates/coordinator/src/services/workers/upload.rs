@@ -22,6 +22,10 @@ pub(super) async fn put(
     if actual != digest {
         return Err(chunks::wrong_digest(actual, digest));
     }
+    let size = bytes.len() as u64;
+    // Looked at while it is in memory; what it is held against comes with the completion.
+    drop(farm.inspection.of(digest, bytes.clone()).await.ok_or_else(faults::stopping)?);
     let stored = farm.blob.put(&digest, bytes).await.map_err(faults::of_blob)?;
+    farm.arrivals.put(digest, size);
     Ok(v1::PutArtifactResponse { known: stored == Stored::Known })
 }
