@@ -194,7 +194,9 @@ fn tokenizer_digest(padding: &str) -> ComponentDigest {
 }
 
 /// SHA-256 of a file's bytes, read in pieces.
-pub(crate) fn sha256_of_file(path: &Path) -> Result<ArtifactDigest> {
+///
+/// Errors: a file that is missing or cannot be read.
+pub fn sha256_of_file(path: &Path) -> Result<ArtifactDigest> {
     let io = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { path: PathBuf::from(path) },
         _ => Error::Io { path: PathBuf::from(path), source },

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use seedfarm_core::WorkerId;
+use seedfarm_proto::error::retry_after;
+use tonic::{Code, Status};
+
+/// The longest that a coordinator may ask a worker to wait.
+const LONGEST_WISH: Duration = Duration::from_secs(60);
 
 /// Delays that double from `first` to `most`, spread so that workers which lost the same coordinator do
 /// not all come back at once.
@@ -27,6 +32,19 @@ impl Backoff {
         let doubled = self.first.saturating_mul(1 << attempt.min(20));
         let whole = doubled.min(self.most);
         whole.mul_f64(0.5 + spread(attempt, worker) / 2.0)
+    }
+}
+
+impl Backoff {
+    /// As [`Backoff::delay`], but as the coordinator asks: no longer where it stands by or leaves, as another one
+    /// may be there at once; no shorter where it has too much to do, up to a minute.
+    pub(crate) fn delay_after(&self, attempt: u32, worker: WorkerId, status: &Status) -> Duration {
+        let delay = self.delay(attempt, worker);
+        match retry_after(status).map(|asked| asked.min(LONGEST_WISH)) {
+            None => delay,
+            Some(asked) if status.code() == Code::Unavailable => delay.min(asked),
+            Some(asked) => delay.max(asked),
+        }
     }
 }
 
@@ -56,6 +74,18 @@ mod tests {
             let whole = Duration::from_secs(whole);
             assert!(delay >= whole / 2 && delay <= whole, "{attempt}: {delay:?}");
         }
+    }
+
+    #[test]
+    fn a_coordinator_can_ask_for_a_longer_delay_but_not_for_ever() {
+        let backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(10) };
+        let after = |seconds| {
+            let status = seedfarm_proto::error::try_again("BUSY", "busy", Duration::from_secs(seconds));
+            backoff.delay_after(2, worker(7), &status)
+        };
+        assert_eq!(after(20), Duration::from_secs(20));
+        assert_eq!(after(0), backoff.delay(2, worker(7)));
+        assert_eq!(after(3600), LONGEST_WISH);
     }
 
     #[test]

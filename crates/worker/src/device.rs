@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,14 @@ use crate::event::Event;
 use crate::lease::{Lease, LeasedImage, Stop};
 use crate::pictures::PictureStore;
 use crate::renderer::{Drawn, Fault, Pictures, RenderFault, Renderer, Step};
+
+/// What a device is to do.
+pub(crate) enum Order {
+    /// Render a lease.
+    Render(Arc<Lease>),
+    /// Drop what is loaded, where the device still rests.
+    Free,
+}
 
 /// What a device made, on its way to the store thread.
 pub(crate) enum Made {
@@ -46,6 +55,10 @@ pub(crate) struct RenderThread {
     pub pictures: Arc<PictureStore>,
     pub made: SyncSender<Made>,
     pub events: mpsc::Sender<Event>,
+    /// Whether the device rests: then nothing stays loaded.
+    pub resting: Arc<AtomicBool>,
+    /// Gives memory that was freed back to the system.
+    pub give_back_memory: fn(),
 }
 
 /// Why no more images of a lease are rendered.
@@ -58,12 +71,18 @@ enum Halt {
 
 impl RenderThread {
     /// Renders until the queue's other end or the store thread is gone.
-    pub(crate) fn run(mut self, queue: &Receiver<Arc<Lease>>) {
-        while let Ok(lease) = queue.recv() {
-            let begun = Instant::now();
-            let fault = self.render_lease(&lease);
-            if self.made.send(Made::Ended { lease, fault, busy: begun.elapsed() }).is_err() {
-                return;
+    pub(crate) fn run(mut self, queue: &Receiver<Order>) {
+        while let Ok(order) = queue.recv() {
+            if let Order::Render(lease) = order {
+                let begun = Instant::now();
+                let fault = self.render_lease(&lease);
+                if self.made.send(Made::Ended { lease, fault, busy: begun.elapsed() }).is_err() {
+                    return;
+                }
+            }
+            if self.resting.load(Ordering::Relaxed) {
+                self.renderer.forget();
+                (self.give_back_memory)();
             }
         }
     }
@@ -83,7 +102,7 @@ impl RenderThread {
                 Ok(None) => {}
                 Ok(Some(fault)) => own_fault = own_fault.or(Some(fault)),
                 Err(Halt::Fault(fault)) => return Some(fault),
-                Err(Halt::Asked) => return own_fault.or_else(|| Some(handed_back())),
+                Err(Halt::Asked) => return own_fault.or_else(|| Some(handed_back(lease))),
             }
         }
         own_fault
@@ -132,9 +151,19 @@ impl RenderThread {
     fn render_together(&mut self, lease: &Arc<Lease>, batch: &[usize], done: u64) -> Result<(), RenderFault> {
         let images: Vec<&LeasedImage> = batch.iter().map(|&position| &lease.images[position]).collect();
         let recipes: Vec<Recipe> = images.iter().map(|image| image.recipe.clone()).collect();
+        let fetching = Instant::now();
         let named = self.pictures.of(&recipes, lease)?;
+        if !named.is_empty() {
+            let seconds = fetching.elapsed().as_secs_f64();
+            lease.diary.note(format_args!("{} pictures fetched in {seconds:.3} s", named.len()));
+        }
         let begun = Instant::now();
-        let pictures = self.render_caught(lease, &recipes, &named, (images[0].index, done))?;
+        let pictures = self.render_caught(lease, &recipes, &named, (images[0].index, done));
+        if let Some(loading) = self.renderer.loading_time() {
+            lease.diary.note(format_args!("model loaded in {:.3} s", loading.as_secs_f64()));
+        }
+        let pictures =
+            pictures.inspect_err(|fault| note_fault(lease, images[0].index, batch.len(), fault))?;
         let each = begun.elapsed() / u32::try_from(batch.len()).unwrap_or(u32::MAX);
         if pictures.len() != batch.len() {
             let error = format!("{} pictures were made of {} recipes", pictures.len(), batch.len());
@@ -174,8 +203,19 @@ impl RenderThread {
     }
 }
 
-fn handed_back() -> Fault {
-    Fault::new(FailureClass::HandedBack, "the worker was told to stop")
+fn note_fault(lease: &Lease, index: u64, images: usize, fault: &RenderFault) {
+    match fault {
+        RenderFault::Stopped => lease.diary.note(format_args!("image {index} stopped in the making")),
+        RenderFault::Failed(fault) => lease.diary.note(format_args!(
+            "a batch of {images} images from {index} failed, {}: {}",
+            fault.class.as_str(),
+            fault.error
+        )),
+    }
+}
+
+fn handed_back(lease: &Lease) -> Fault {
+    Fault::new(FailureClass::HandedBack, lease.stop_reason().unwrap_or("the worker was told to stop"))
 }
 
 /// About eight times an image, and at its last step.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::owner::LimitsError;
+
 /// A worker that cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -28,6 +30,9 @@ pub enum WorkerError {
         /// What it holds.
         text: String,
     },
+    /// The owner's limits cannot be read: a worker that does not know them does not start.
+    #[error(transparent)]
+    Limits(LimitsError),
     /// No model was found.
     #[error(
         "no model was found in {folders}: give a folder in the layout that diffusers writes, or one that holds such folders"
@@ -54,6 +59,18 @@ pub enum WorkerError {
         message: String,
         /// The whole status.
         source: Box<tonic::Status>,
+    },
+    /// The coordinator speaks other versions of the protocol.
+    #[error(
+        "this worker speaks version {} of the protocol, and the coordinator {oldest} to {newest}: upgrade the older of \
+         the two",
+        seedfarm_proto::PROTOCOL
+    )]
+    Protocol {
+        /// The oldest version that the coordinator speaks.
+        oldest: u32,
+        /// The newest.
+        newest: u32,
     },
     /// A thread could not be started.
     #[error("cannot start a thread for device {device}: the system's limit of threads is reached")]

@@ -1,11 +1,13 @@
 //! What the node is told: by devices, uploads and the link.
 
 use seedfarm_core::completion::Fence;
+use seedfarm_core::{PackageDigest, PackageManifest};
 use seedfarm_proto::v1;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox::StoredImage;
+use crate::owner::Ruling;
 use crate::renderer::Fault;
 
 /// Something happened.
@@ -18,6 +20,8 @@ pub(crate) enum Event {
         /// Ends the stream from this side.
         close: CancellationToken,
     },
+    /// The owner wants something else from now on.
+    Ruled(Box<Ruling>),
     /// The coordinator said something.
     Heard(v1::session_response::Message),
     /// The stream is over; another is opened after a while.
@@ -32,6 +36,19 @@ pub(crate) enum Event {
     Ended(Fence, Option<Fault>),
     /// A picture lies at the coordinator.
     Uploaded(Fence),
+    /// Models or adapters came or went, or could not be fetched.
+    Restocked(StockChange),
     /// A picture will never be taken by the coordinator, and why.
     UploadRefused(Fence, u64, String),
+}
+
+/// What has changed in what this worker can render with.
+#[derive(Debug, Default)]
+pub(crate) struct StockChange {
+    /// What is there now.
+    pub added: Vec<PackageManifest>,
+    /// What is gone.
+    pub removed: Vec<PackageDigest>,
+    /// What was wanted and cannot be had now, and why.
+    pub declined: Option<(PackageDigest, String)>,
 }

@@ -22,7 +22,7 @@ pub(crate) struct Home {
 impl Home {
     /// Opens `<data_dir>/worker`, makes it where it is not there, and draws an id on the first start.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, WorkerError> {
-        let path = data_dir.join("worker");
+        let path = folder(data_dir);
         fs::create_dir_all(&path).map_err(at(&path))?;
         let lock = lock(&path)?;
         let id = read_id(&path.join("id"))?;
@@ -34,15 +34,30 @@ impl Home {
         self.id
     }
 
+    /// The folder itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where finished pictures wait.
     pub(crate) fn outbox(&self) -> PathBuf {
         self.path.join("outbox")
     }
 }
 
+/// A worker's own folder in its data folder.
+pub(crate) fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("worker")
+}
+
 /// The file in which digests of models are kept between starts.
 pub(crate) fn model_cache(data_dir: &Path) -> PathBuf {
-    data_dir.join("worker/models.json")
+    folder(data_dir).join("models.json")
+}
+
+/// Where fetched models lie if nothing else is said.
+pub(crate) fn fetched(data_dir: &Path) -> PathBuf {
+    data_dir.join("worker/fetched")
 }
 
 fn lock(path: &Path) -> Result<File, WorkerError> {

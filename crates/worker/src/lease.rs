@@ -1,11 +1,15 @@
 //! A lease as the worker holds it.
 
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use seedfarm_core::completion::{FailureClass, Fence};
-use seedfarm_core::{JobId, ModelDigest, Recipe, RecipeTemplate};
+use seedfarm_core::{AdapterDigest, JobId, ModelDigest, Recipe, RecipeTemplate};
 use seedfarm_proto::v1;
 
+use crate::diary::Diary;
+use crate::fetched::Hold;
 use crate::renderer::Fault;
 
 /// Images of one job that this worker is to render, and how far it may go.
@@ -19,7 +23,13 @@ pub(crate) struct Lease {
     pub model: ModelDigest,
     /// The images, in order.
     pub images: Vec<LeasedImage>,
+    /// What happens to it.
+    pub diary: Diary,
+    /// Keep what it renders with on the disk.
+    pub holds: Vec<Hold>,
     stop: AtomicU8,
+    /// Why it stops, where there is something to say.
+    reason: OnceLock<String>,
 }
 
 /// One image of a lease.
@@ -73,12 +83,38 @@ impl Lease {
             Ok(LeasedImage { index: image.index, recipe: template.clone().with_seed(image.seed) })
         };
         let images = grant.images.iter().map(image).collect::<Result<_, String>>()?;
-        Ok(Self { fence, job, model, images, stop: AtomicU8::new(0) })
+        Ok(Self {
+            fence,
+            job,
+            model,
+            images,
+            diary: Diary::begin(),
+            holds: Vec::new(),
+            stop: AtomicU8::new(0),
+            reason: OnceLock::new(),
+        })
+    }
+
+    /// The adapters that its images need, each once.
+    pub(crate) fn adapters(&self) -> Vec<AdapterDigest> {
+        let all = self.images.iter().flat_map(|image| image.recipe.template.adapters());
+        all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Asks for an earlier stop; a later one than was asked for already changes nothing.
     pub(crate) fn ask_to_stop(&self, stop: Stop) {
         self.stop.fetch_max(stop as u8, Ordering::Relaxed);
+    }
+
+    /// Asks for an earlier stop, and says why; the first reason stays.
+    pub(crate) fn ask_to_stop_because(&self, stop: Stop, reason: &str) {
+        let _ = self.reason.set(reason.to_owned());
+        self.ask_to_stop(stop);
+    }
+
+    /// Why it stops, where somebody said so.
+    pub(crate) fn stop_reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
     }
 
     /// When to stop.

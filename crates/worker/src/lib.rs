@@ -8,24 +8,31 @@
 //! `outbox`; `upload` sends the files, and `node`, which alone knows the state of every lease, sends
 //! the completion and forgets the lease when the coordinator has stored it. `link` keeps the stream up.
 //!
+//! What is rendered with stands on the `shelf`: the owner's models (`library`), and those that were `fetched`
+//! from the farm, which come and go while the worker runs.
+//!
 //! Nothing here decides whose result counts: the fence of a lease does, at the coordinator.
 
 mod adapters;
 mod backoff;
 mod config;
 mod device;
+mod diary;
 mod durable;
 mod engine;
 mod error;
 mod event;
+mod fetched;
 mod home;
 mod lease;
 mod library;
 mod link;
 mod node;
 mod outbox;
+pub mod owner;
 mod pictures;
 mod renderer;
+mod shelf;
 mod storing;
 mod upload;
 
@@ -49,6 +56,6 @@ use tokio_util::sync::CancellationToken;
 /// A data folder that cannot be used, models or devices that are not there, and a coordinator that
 /// refuses this worker for good, such as for a wrong token.
 pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
-    let (stock, devices) = engine::find(&config).await?;
-    serve(config, stock, devices, shutdown).await
+    let (shelf, devices) = engine::find(&config).await?;
+    node::serve_from(config, shelf, devices, shutdown).await
 }

@@ -1,13 +1,13 @@
 //! The models on this machine, folders and checkpoints in one file, digested once: a cache remembers what
 //! their files looked like.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use seedfarm_core::{AdapterDigest, AdapterManifest, ModelDigest, ModelManifest};
+use seedfarm_core::{AdapterManifest, ModelManifest};
 use seedfarm_engine::{ENGINE_REVISION, describe_adapter, read_manifest};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::adapters::adapter_candidates;
 use crate::durable;
 use crate::error::WorkerError;
 use crate::renderer::chain;
+use crate::shelf::Own;
 
 /// The file that makes a folder a model.
 const INDEX: &str = "model_index.json";
@@ -78,12 +79,22 @@ struct FileMark {
 }
 
 impl Library {
-    /// Finds the models in `folders`: each is a model itself, or holds some. One that cannot be used is
-    /// passed over with a warning, as is a `.safetensors` file that is no checkpoint.
+    /// As [`Self::look`].
     ///
     /// # Errors
     /// [`WorkerError::NoModel`] where nothing can be used.
     pub(crate) fn scan(folders: &[PathBuf], cache_file: &Path) -> Result<Self, WorkerError> {
+        let found = Self::look(folders, cache_file);
+        if found.models.is_empty() {
+            let folders = folders.iter().map(|folder| folder.display().to_string());
+            return Err(WorkerError::NoModel { folders: folders.collect::<Vec<_>>().join(", ") });
+        }
+        Ok(found)
+    }
+
+    /// Finds the models in `folders`: each is a model itself, or holds some. One that cannot be used is
+    /// passed over with a warning, as is a `.safetensors` file that is no checkpoint.
+    pub(crate) fn look(folders: &[PathBuf], cache_file: &Path) -> Self {
         let old = Cache::read(cache_file);
         let mut new = Cache { program: program(), ..Cache::default() };
         let adapters = adapters_in(folders, &old, &mut new);
@@ -99,31 +110,14 @@ impl Library {
             }
         }
         new.write(cache_file);
-        if models.is_empty() {
-            let folders = folders.iter().map(|folder| folder.display().to_string());
-            return Err(WorkerError::NoModel { folders: folders.collect::<Vec<_>>().join(", ") });
-        }
-        Ok(Self { models, adapters })
+        Self { models, adapters }
     }
 
-    /// Where each adapter lies.
-    pub(crate) fn adapter_paths(&self) -> HashMap<AdapterDigest, PathBuf> {
-        self.adapters.iter().map(|adapter| (adapter.manifest.digest, adapter.path.clone())).collect()
-    }
-
-    /// What the coordinator is told of adapters.
-    pub(crate) fn adapter_manifests(&self) -> Vec<AdapterManifest> {
-        self.adapters.iter().map(|adapter| adapter.manifest.clone()).collect()
-    }
-
-    /// What the coordinator is told.
-    pub(crate) fn manifests(&self) -> Vec<ModelManifest> {
-        self.models.iter().map(|model| model.manifest.clone()).collect()
-    }
-
-    /// The models by their digests.
-    pub(crate) fn into_models(self) -> HashMap<ModelDigest, LocalModel> {
-        self.models.into_iter().map(|model| (model.manifest.digest(), model)).collect()
+    /// All of it by digest.
+    pub(crate) fn into_own(self) -> Own {
+        let models = self.models.into_iter().map(|model| (model.manifest.digest(), model)).collect();
+        let by_digest = |adapter: LocalAdapter| (adapter.manifest.digest, (adapter.path, adapter.manifest));
+        Own { models, adapters: self.adapters.into_iter().map(by_digest).collect() }
     }
 }
 
@@ -253,6 +247,16 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
+    impl Library {
+        fn manifests(&self) -> Vec<ModelManifest> {
+            self.models.iter().map(|model| model.manifest.clone()).collect()
+        }
+
+        fn adapter_manifests(&self) -> Vec<AdapterManifest> {
+            self.adapters.iter().map(|adapter| adapter.manifest.clone()).collect()
+        }
+    }
+
     const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
 
     /// A copy of the built-in model, to be changed.
@@ -375,7 +379,7 @@ mod tests {
         assert_eq!(library.manifests().len(), 1);
         let first = library.adapter_manifests();
         assert_eq!((first.len(), first[0].name.as_str()), (1, "felt"));
-        assert_eq!(library.adapter_paths()[&first[0].digest], file);
+        assert_eq!(library.into_own().adapters[&first[0].digest].0, file);
         let mut remembered: Cache = serde_json::from_slice(&fs::read(&cache).unwrap()).unwrap();
         remembered.adapters.get_mut(&file).unwrap().manifest.as_mut().unwrap().family = Some("cached".into());
         remembered.write(&cache);

@@ -5,12 +5,11 @@ use std::time::Duration;
 use seedfarm_core::WorkerId;
 use seedfarm_proto::v1;
 use seedfarm_proto::v1::worker_service_client::WorkerServiceClient;
-use seedfarm_runtime::Bearer;
+use seedfarm_runtime::{Bearer, Replicas, Turns};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::backoff::Backoff;
@@ -18,7 +17,7 @@ use crate::event::Event;
 use crate::renderer::chain;
 
 /// The coordinator's side of the worker service, with this worker's token.
-pub(crate) type Client = WorkerServiceClient<InterceptedService<Channel, Bearer>>;
+pub(crate) type Client = WorkerServiceClient<InterceptedService<Replicas, Bearer>>;
 
 /// Messages that may wait to be sent. Progress is dropped before this is full.
 const OUTBOUND: usize = 1024;
@@ -29,6 +28,8 @@ const FIRST_WORD: Duration = Duration::from_secs(20);
 /// Keeps a stream up until the node is gone, or the coordinator refuses this worker for good.
 pub(crate) struct Link {
     pub client: Client,
+    /// Tells when another coordinator has taken over.
+    pub turns: Turns,
     pub events: mpsc::Sender<Event>,
     pub worker: WorkerId,
     pub backoff: Backoff,
@@ -44,6 +45,7 @@ impl Link {
                 return;
             }
             let mut heard = false;
+            self.turns.forget();
             let end = tokio::select! {
                 () = close.cancelled() => Status::cancelled("the worker closed the stream"),
                 end = self.converse(requests, &mut heard) => end,
@@ -61,8 +63,10 @@ impl Link {
         }
     }
 
-    async fn wait(&self, attempt: u32, end: &Status) {
-        let delay = self.backoff.delay(attempt, self.worker);
+    /// Waits for a while, or until another coordinator has taken over. One that is a standby is left soon; any
+    /// other's wish is met.
+    async fn wait(&mut self, attempt: u32, end: &Status) {
+        let delay = self.backoff.delay_after(attempt, self.worker, end);
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
             worker.id = %self.worker, attempt, delay_ms, error = chain(end),
@@ -70,6 +74,8 @@ impl Link {
         );
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
+            // Not all workers at the same moment.
+            () = self.turns.next() => tokio::time::sleep(self.backoff.delay(0, self.worker)).await,
             () = self.events.closed() => {}
         }
     }

@@ -4,19 +4,24 @@
 //! render, store threads write, uploads send and the link listens, each on its own.
 
 mod held;
+mod owner;
 mod pace;
 mod slot;
+mod stock;
 mod talk;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use seedfarm_core::completion::{FailureClass, Fence, Reception};
-use seedfarm_core::{AdapterManifest, Fingerprint, ModelManifest, WorkerId, canonical};
-use seedfarm_proto::v1;
+use seedfarm_core::owner::Limits;
+use seedfarm_core::{Fingerprint, PackageDigest, WorkerId};
+use seedfarm_engine::DeviceSpec;
 use seedfarm_proto::v1::worker_service_client::WorkerServiceClient;
-use seedfarm_runtime::Bearer;
+use seedfarm_proto::v1::worker_service_server::SERVICE_NAME;
+use seedfarm_proto::{PROTOCOL, v1};
+use seedfarm_runtime::{Bearer, Replicas};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,8 +37,11 @@ use crate::home::{Home, at};
 use crate::lease::Stop;
 use crate::link::{Client, Link};
 use crate::outbox::{Outbox, StoredImage};
+use crate::owner::Owner;
 use crate::pictures::PictureStore;
 use crate::renderer::{Fault, Renderer};
+use crate::shelf::Shelf;
+use crate::storing::Names;
 use crate::upload::Uploader;
 
 /// Events that may wait. Threads that tell more wait themselves.
@@ -43,6 +51,8 @@ const EVENTS: usize = 1024;
 pub struct RenderDevice {
     /// For people.
     pub name: String,
+    /// How it is asked for.
+    pub spec: DeviceSpec,
     /// `cpu` or `cuda`.
     pub backend: String,
     /// The device's memory; 0 where it is not known.
@@ -55,14 +65,7 @@ pub struct RenderDevice {
     pub renderer: Box<dyn Renderer>,
 }
 
-/// What devices render with.
-#[derive(Debug, Clone, Default)]
-pub struct Stock {
-    /// Models.
-    pub models: Vec<ModelManifest>,
-    /// LoRAs, textual inversions and ControlNets.
-    pub adapters: Vec<AdapterManifest>,
-}
+pub use self::stock::Stock;
 
 /// Serves a coordinator with `devices`, which render with what `stock` holds. Of `config`, what is about finding models
 /// and devices is not looked at.
@@ -75,14 +78,51 @@ pub async fn serve(
     devices: Vec<RenderDevice>,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
+    serve_with(config, stock, None, devices, shutdown).await
+}
+
+/// Serves with what stands on a shelf, and fetches what the farm wants where the shelf has room for it.
+pub(crate) async fn serve_from(
+    config: WorkerConfig,
+    shelf: Arc<Shelf>,
+    devices: Vec<RenderDevice>,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
+    serve_with(config, shelf.stock(), Some(shelf), devices, shutdown).await
+}
+
+async fn serve_with(
+    config: WorkerConfig,
+    stock: Stock,
+    shelf: Option<Arc<Shelf>>,
+    devices: Vec<RenderDevice>,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
     let home = Home::open(&config.data_dir)?;
     let outbox = Outbox::open(home.outbox(), config.outbox_limit_bytes).map_err(at(&home.outbox()))?;
     let (events, told) = mpsc::channel(EVENTS);
-    let mut node = Node::start(&config, &home, &stock, devices, Arc::new(outbox), events)?;
+    let names: Vec<_> = devices.iter().map(|one| (one.spec.to_string(), one.name.clone())).collect();
+    let owner = Owner::start(&config, &home, &names)?;
+    let mut node = Node::start(&config, &home, stock, shelf, devices, Arc::new(outbox), events.clone())?;
+    node.rule(owner.ruling().clone());
     node.take_up_leftovers().map_err(at(&home.outbox()))?;
     let link = tokio::spawn(node.link().keep_up());
-    let end = node.live(told, shutdown).await;
+    let fetcher = node.start_to_fetch().map(tokio::spawn);
+    let quit = CancellationToken::new();
+    let guard = quit.clone().drop_guard();
+    let mut watch = tokio::spawn(owner.keep_watch(events, quit));
+    let end = tokio::select! {
+        end = node.live(told, shutdown) => end,
+        // Nobody would keep to the owner's limits any more.
+        Err(panic) = &mut watch => std::panic::resume_unwind(panic.into_panic()),
+    };
+    drop(guard);
+    if let Some(fetcher) = fetcher {
+        fetcher.abort();
+    }
     node.leave(link).await;
+    // It ends with its present look; if it panics there, nothing is lost.
+    let _ = watch.await;
     end
 }
 
@@ -98,7 +138,11 @@ enum Leaving {
 
 struct Node {
     worker: WorkerId,
-    hello: v1::Hello,
+    /// Tells this process from a second one under the same id.
+    instance: String,
+    stock: Stock,
+    limits: Arc<Limits>,
+    replicas: Replicas,
     client: Client,
     config: WorkerConfig,
     outbox: Arc<Outbox>,
@@ -107,6 +151,9 @@ struct Node {
     events: mpsc::Sender<Event>,
     welcomes: watch::Sender<u64>,
     slots: BTreeMap<u32, Slot>,
+    names: Names,
+    shelf: Option<Arc<Shelf>>,
+    wishes: Option<mpsc::Sender<PackageDigest>>,
     held: HashMap<Fence, Held>,
     talk: Talk,
     leaving: Option<Leaving>,
@@ -116,24 +163,27 @@ impl Node {
     fn start(
         config: &WorkerConfig,
         home: &Home,
-        stock: &Stock,
+        stock: Stock,
+        shelf: Option<Arc<Shelf>>,
         devices: Vec<RenderDevice>,
         outbox: Arc<Outbox>,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, WorkerError> {
         let bearer = Bearer::new(&config.token).map_err(WorkerError::Token)?;
-        let channel = config.coordinator.connect_lazy();
-        let client = WorkerServiceClient::with_interceptor(channel, bearer)
+        let replicas = Replicas::new(&config.coordinators, SERVICE_NAME);
+        let client = WorkerServiceClient::with_interceptor(replicas.clone(), bearer)
             .max_decoding_message_size(seedfarm_proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(seedfarm_proto::MAX_MESSAGE_BYTES);
-        let names = stock.models.iter().map(|model| (model.digest(), model.name.clone())).collect();
+        let names: Names = Arc::new(RwLock::new(stock.names()));
         let shared = Shared {
             worker: home.id(),
-            models: Arc::new(names),
+            models: Arc::clone(&names),
+            shelf: shelf.clone(),
             outbox: Arc::clone(&outbox),
             events: events.clone(),
             previews: config.previews,
             pictures: Arc::new(PictureStore::new(client.clone(), home.id(), config.backoff)),
+            give_back_memory: config.give_back_memory,
         };
         let start = |(index, device)| Ok((index, Slot::start(index, device, &shared)?));
         let slots: BTreeMap<u32, Slot> = (0..).zip(devices).map(start).collect::<Result<_, _>>()?;
@@ -142,7 +192,10 @@ impl Node {
             Uploader::new(client.clone(), Arc::clone(&outbox), home.id(), config.backoff, welcomed);
         Ok(Self {
             worker: home.id(),
-            hello: hello(home.id(), &config.name, stock, &slots),
+            instance: uuid::Uuid::new_v4().simple().to_string(),
+            stock,
+            limits: Arc::default(),
+            replicas,
             client,
             config: config.clone(),
             outbox,
@@ -151,6 +204,9 @@ impl Node {
             events,
             welcomes,
             slots,
+            names,
+            shelf,
+            wishes: None,
             held: HashMap::new(),
             talk: Talk::default(),
             leaving: None,
@@ -160,6 +216,7 @@ impl Node {
     fn link(&self) -> Link {
         Link {
             client: self.client.clone(),
+            turns: self.replicas.turns(),
             events: self.events.clone(),
             worker: self.worker,
             backoff: self.config.backoff,
@@ -203,7 +260,8 @@ impl Node {
     fn on(&mut self, event: Event) -> Result<(), WorkerError> {
         match event {
             Event::Opening { outbound, close } => self.introduce(outbound, close),
-            Event::Heard(message) => self.hear(message),
+            Event::Ruled(ruling) => self.ruled(*ruling),
+            Event::Heard(message) => self.hear(message)?,
             Event::Closed => self.talk.close(),
             Event::Refused(status) => {
                 let message = status.message().to_owned();
@@ -212,6 +270,7 @@ impl Node {
             Event::Progress(progress) => self.talk.murmur(v1::session_request::Message::Progress(progress)),
             Event::Stored(fence, image) => self.stored(fence, image),
             Event::Ended(fence, fault) => self.ended(fence, fault),
+            Event::Restocked(change) => self.restocked(change),
             Event::Uploaded(fence) => self.change(fence, Held::uploaded),
             Event::UploadRefused(fence, index, reason) => {
                 tracing::error!(
@@ -224,21 +283,26 @@ impl Node {
         Ok(())
     }
 
-    fn hear(&mut self, message: v1::session_response::Message) {
+    fn hear(&mut self, message: v1::session_response::Message) -> Result<(), WorkerError> {
         use v1::session_response::Message;
         match message {
-            Message::Welcome(welcome) => self.welcomed(&welcome),
+            Message::Welcome(welcome) => {
+                check_protocol(&welcome)?;
+                self.welcomed(&welcome);
+            }
             Message::Grant(grant) => self.granted(grant),
             Message::Settled(settled) => self.settled(&settled),
             Message::Revoke(revoke) => self.revoked(&revoke),
+            Message::Wanted(wanted) => self.asked_to_fetch(&wanted),
             Message::Drain(v1::Drain {}) => self.begin_to_leave(Leaving::Drained),
         }
+        Ok(())
     }
 
     /// A stream is being opened: says who this is and what it holds.
     fn introduce(&mut self, outbound: mpsc::Sender<v1::SessionRequest>, close: CancellationToken) {
         self.talk.open(outbound, close);
-        let hello = v1::Hello { held: self.fences(), ..self.hello.clone() };
+        let hello = self.hello();
         self.talk.say(v1::session_request::Message::Hello(hello));
     }
 
@@ -250,6 +314,9 @@ impl Node {
         if self.leaving.is_some() {
             self.talk.say(v1::session_request::Message::Drain(v1::Drain {}));
         }
+        if !self.resting().is_empty() {
+            self.beat();
+        }
         let mut fences: Vec<Fence> = self.held.keys().copied().collect();
         fences.sort_unstable_by_key(|fence| fence.lease);
         for fence in fences {
@@ -258,9 +325,9 @@ impl Node {
     }
 
     fn granted(&mut self, grant: v1::Grant) {
-        let leaving = self.leaving.is_some();
+        let (leaving, wanted) = (self.leaving.is_some(), self.wanted(&grant.model_digest));
         let (fence, held) = match self.slots.get_mut(&grant.device) {
-            Some(slot) => slot.take_on(grant, leaving),
+            Some(slot) => slot.take_on(grant, leaving, &wanted),
             None => {
                 let error = format!("this worker has no device {}", grant.device);
                 let fault = Fault::new(FailureClass::Worker, error);
@@ -299,6 +366,7 @@ impl Node {
         tracing::info!(
             job.id = %lease.job, task.id = %fence.lease, reason = revoke.reason, "lease revoked"
         );
+        lease.diary.note(format_args!("revoked: {}", revoke.reason));
         lease.ask_to_stop(Stop::AtNextStep);
     }
 
@@ -318,7 +386,7 @@ impl Node {
         }
         self.change(fence, |held| {
             held.ended = true;
-            held.lease = None;
+            held.log = held.lease.take().map_or_else(String::new, |lease| lease.diary.text());
             held.fault = held.fault.take().or(fault);
         });
     }
@@ -361,14 +429,8 @@ impl Drop for Node {
     }
 }
 
-fn hello(worker: WorkerId, name: &str, stock: &Stock, slots: &BTreeMap<u32, Slot>) -> v1::Hello {
-    v1::Hello {
-        worker_id: worker.to_string(),
-        name: name.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        devices: slots.values().map(|slot| slot.description.clone()).collect(),
-        model_manifests_json: stock.models.iter().map(canonical::to_string).collect(),
-        adapters_json: stock.adapters.iter().map(canonical::to_string).collect(),
-        held: Vec::new(),
-    }
+/// Holds the coordinator's versions of the protocol against this program's.
+fn check_protocol(welcome: &v1::Welcome) -> Result<(), WorkerError> {
+    let v1::Welcome { protocol: newest, oldest_protocol: oldest, .. } = *welcome;
+    if (oldest..=newest).contains(&PROTOCOL) { Ok(()) } else { Err(WorkerError::Protocol { oldest, newest }) }
 }

@@ -31,7 +31,7 @@ const END_FILE: &str = "end.json";
 #[derive(Debug)]
 pub(crate) struct Outbox {
     root: PathBuf,
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
 }
 
@@ -91,7 +91,12 @@ impl Outbox {
     /// Opens the folder, and makes it where it is not there.
     pub(crate) fn open(root: PathBuf, limit_bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        Ok(Self { root, limit_bytes, used_bytes: AtomicU64::new(0) })
+        Ok(Self { root, limit_bytes: AtomicU64::new(limit_bytes), used_bytes: AtomicU64::new(0) })
+    }
+
+    /// Changes how much may lie here. What lies here already stays.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.limit_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Keeps one picture file. Once this returns, a killed process loses it no more.
@@ -103,8 +108,9 @@ impl Outbox {
         file: &[u8],
     ) -> Result<(), OutboxError> {
         let (used, more) = (self.used_bytes.load(Ordering::Relaxed), file.len() as u64);
-        if used.saturating_add(more) > self.limit_bytes {
-            return Err(OutboxError::Full { path: self.root.clone(), used, more, limit: self.limit_bytes });
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        if used.saturating_add(more) > limit {
+            return Err(OutboxError::Full { path: self.root.clone(), used, more, limit });
         }
         let folder = self.folder(fence);
         self.write_note(&folder, note)

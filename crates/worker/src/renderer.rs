@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use seedfarm_core::completion::FailureClass;
 use seedfarm_core::{ArtifactDigest, ModelDigest, Recipe};
@@ -52,7 +53,14 @@ pub trait Renderer: Send {
         watcher: &mut Watcher<'_>,
     ) -> Result<Vec<Drawn>, RenderFault>;
 
-    /// Drops whatever is loaded: called after a panic, which may have left it in no good state.
+    /// How long the last call of [`Renderer::render`] took to load what was not loaded yet; `None` where there
+    /// was nothing to load, or it is not known.
+    fn loading_time(&mut self) -> Option<Duration> {
+        None
+    }
+
+    /// Drops whatever is loaded: called after a panic, which may have left it in no good state, and when
+    /// the device is to rest.
     fn forget(&mut self);
 }
 

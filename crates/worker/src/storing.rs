@@ -1,8 +1,8 @@
 //! A device's store thread: encodes pictures and puts them into the outbox, while the device renders on.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use seedfarm_core::completion::{FailureClass, Fence};
@@ -16,6 +16,9 @@ use crate::lease::{Lease, Stop};
 use crate::outbox::{LeaseNote, Outbox, StoredImage};
 use crate::renderer::{Drawn, Fault, chain};
 
+/// Names of models, which come and go.
+pub(crate) type Names = Arc<RwLock<HashMap<ModelDigest, String>>>;
+
 /// A device's other thread.
 pub(crate) struct StoreThread {
     pub worker: WorkerId,
@@ -23,7 +26,7 @@ pub(crate) struct StoreThread {
     pub device: u32,
     pub fingerprints: BTreeMap<Numerics, Fingerprint>,
     /// Names of models, for captions.
-    pub models: Arc<HashMap<ModelDigest, String>>,
+    pub models: Names,
     pub outbox: Arc<Outbox>,
     pub events: mpsc::Sender<Event>,
 }
@@ -69,7 +72,9 @@ impl StoreThread {
         let recipe = &lease.images[position].recipe;
         let fingerprint = self.fingerprints.get(&recipe.template.numerics);
         let fingerprint = fingerprint.ok_or_else(|| worker_fault("no fingerprint for these numerics"))?;
-        let model_name = self.models.get(&lease.model).map_or("", String::as_str);
+        let model_name =
+            self.models.read().unwrap_or_else(PoisonError::into_inner).get(&lease.model).cloned();
+        let model_name = model_name.as_deref().unwrap_or_default();
         let caption = Caption { recipe, model_name, fingerprint, version: env!("CARGO_PKG_VERSION") };
         let file = encode(picture, &caption).map_err(|error| worker_fault(chain(&error)))?;
         let image = StoredImage {
@@ -84,6 +89,13 @@ impl StoreThread {
         let note =
             LeaseNote { job: lease.job.to_string(), fingerprint_json: canonical::to_string(fingerprint) };
         self.outbox.keep(&lease.fence, &note, &image, &file).map_err(|error| worker_fault(chain(&error)))?;
+        lease.diary.note(format_args!(
+            "image {} rendered in {:.3} s: {} bytes, {} warnings",
+            image.index,
+            each.as_secs_f64(),
+            image.bytes,
+            image.warnings.len()
+        ));
         tracing::debug!(
             job.id = %lease.job, task.id = %lease.fence.lease, recipe.digest = %image.recipe,
             image.index = image.index, duration_ms = image.duration_ms, "image rendered"
@@ -99,6 +111,7 @@ impl StoreThread {
             tracing::warn!(task.id = %lease.fence.lease, error = chain(&error), "a lease's end cannot be kept");
         }
         let duration_ms = u64::try_from(busy.as_millis()).unwrap_or(u64::MAX);
+        note_end(lease, fault.as_ref(), busy);
         match &fault {
             Some(fault) if fault.class != FailureClass::HandedBack => tracing::error!(
                 job.id = %lease.job, task.id = %lease.fence.lease, attempt = lease.fence.attempt.0,
@@ -117,6 +130,17 @@ impl StoreThread {
     /// A node that is gone needs no telling: what matters lies in the outbox.
     fn tell(&self, event: Event) {
         let _ = self.events.blocking_send(event);
+    }
+}
+
+fn note_end(lease: &Lease, fault: Option<&Fault>, busy: Duration) {
+    let busy = busy.as_secs_f64();
+    match fault {
+        Some(fault) => {
+            let class = fault.class.as_str();
+            lease.diary.note(format_args!("ended after {busy:.3} s on the device, {class}: {}", fault.error));
+        }
+        None => lease.diary.note(format_args!("ended after {busy:.3} s on the device")),
     }
 }
 

@@ -78,7 +78,7 @@ impl Uploader {
 
     /// Waits for a while, or until the coordinator is back.
     async fn wait(&mut self, attempt: u32, fence: &Fence, status: &Status) {
-        let delay = self.backoff.delay(attempt, self.worker);
+        let delay = self.backoff.delay_after(attempt, self.worker, status);
         tracing::debug!(task.id = %fence.lease, attempt, error = chain(status), "upload is tried again");
         self.welcomes.mark_unchanged();
         tokio::select! {

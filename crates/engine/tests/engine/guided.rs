@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 use seedfarm_core::plan::{Catalogue, JobSpec, PictureSize, PromptLine, Settings, plan_with};
 use seedfarm_core::{
-    AdapterDigest, AdapterManifest, ArtifactDigest, NoiseSource, Numerics, Recipe, Sampler, SeedPolicy,
+    AdapterDigest, AdapterManifest, ArtifactDigest, JobTerms, NoiseSource, Numerics, Recipe, Sampler,
+    SeedPolicy,
 };
 use seedfarm_engine::{
     DeviceSpec, Model, Picture, Pictures, Progress, Rendered, describe_adapter, read_manifest,
@@ -82,7 +83,7 @@ fn recipe(case: &Value, numerics: Numerics, adapters: Vec<AdapterManifest>) -> R
         count: 1,
         seed: text("seed").parse().expect("a seed"),
         seed_policy: SeedPolicy::Fixed,
-        priority: 0,
+        terms: JobTerms::default(),
         numerics,
         noise: NoiseSource::TorchCpu,
         settings: Settings::default(),

@@ -29,6 +29,8 @@ pub(super) struct Held {
     pub fingerprint_json: String,
     /// Whether the completion was sent on the present stream.
     pub offered: bool,
+    /// What happened, once rendering is over; nothing is left of it after a restart.
+    pub log: String,
 }
 
 impl Held {
@@ -43,6 +45,7 @@ impl Held {
             fault: None,
             fingerprint_json,
             offered: false,
+            log: String::new(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Held {
             fault: Some(fault),
             fingerprint_json,
             offered: false,
+            log: String::new(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Held {
             fault: leftover.fault,
             fingerprint_json: leftover.note.fingerprint_json,
             offered: false,
+            log: String::new(),
         }
     }
 
@@ -104,6 +109,7 @@ impl Held {
                 class: v1::FailureClass::from(fault.class).into(),
                 error: fault.error.clone(),
             }),
+            log: self.log.clone(),
         }
     }
 }

@@ -79,12 +79,17 @@ impl Node {
             self.ask_all_to_stop(Stop::AtNextStep);
         }
         if self.talk.is_heartbeat_due(now) {
-            let held = self.fences();
-            self.talk.say(Message::Heartbeat(v1::Heartbeat { held }));
+            self.beat();
         }
         if self.wants_work() {
             self.give_credit(now);
         }
+    }
+
+    /// Says what is held and which devices rest.
+    pub(super) fn beat(&mut self) {
+        let (held, resting) = (self.fences(), self.resting());
+        self.talk.say(Message::Heartbeat(v1::Heartbeat { held, resting }));
     }
 
     fn wants_work(&self) -> bool {

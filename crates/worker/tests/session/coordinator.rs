@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use seedfarm_core::ArtifactDigest;
 use seedfarm_core::completion::Fence;
+use seedfarm_proto::PROTOCOL;
 use seedfarm_proto::v1::session_request::Message as Said;
 use seedfarm_proto::v1::session_response::Message as Told;
 use seedfarm_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
@@ -167,6 +168,22 @@ impl WorkerService for Service {
         }
         Ok(Response::new(ReceiverStream::new(chunks)))
     }
+
+    async fn describe_package(
+        &self,
+        _: Request<v1::DescribePackageRequest>,
+    ) -> Result<Response<v1::DescribePackageResponse>, Status> {
+        Err(Status::not_found("this farm hands out nothing"))
+    }
+
+    type FetchModelFileStream = ReceiverStream<Result<v1::FetchModelFileResponse, Status>>;
+
+    async fn fetch_model_file(
+        &self,
+        _: Request<v1::FetchModelFileRequest>,
+    ) -> Result<Response<Self::FetchModelFileStream>, Status> {
+        Err(Status::not_found("this farm hands out nothing"))
+    }
 }
 
 impl Coordinator {
@@ -229,7 +246,13 @@ impl Session {
     }
 
     pub async fn welcome(&self) {
-        let welcome = v1::Welcome { epoch: 1, heartbeat_interval_ms: 100, lease_ttl_ms: 10_000 };
+        let welcome = v1::Welcome {
+            epoch: 1,
+            heartbeat_interval_ms: 100,
+            lease_ttl_ms: 10_000,
+            protocol: PROTOCOL,
+            oldest_protocol: PROTOCOL,
+        };
         self.tell(Told::Welcome(welcome)).await;
     }
 

@@ -7,12 +7,17 @@ use seedfarm_core::completion::FailureClass;
 use seedfarm_core::{ModelDigest, Recipe};
 use seedfarm_picture::Picture;
 use seedfarm_worker::{Drawn, Fault, Pictures, RenderFault, Renderer, Step, Watcher};
+use tokio::sync::watch;
+
+use crate::coordinator::soon;
 
 /// Holds a painter up before each step until it is let on.
 #[derive(Default)]
 pub struct Gate {
     steps: Mutex<u64>,
     changed: Condvar,
+    /// How often the painter dropped what it had loaded.
+    forgets: watch::Sender<u64>,
 }
 
 impl Gate {
@@ -34,6 +39,12 @@ impl Gate {
 
     pub fn open(&self) {
         self.allow(1 << 40);
+    }
+
+    /// Waits until the painter has dropped what it had loaded.
+    pub async fn forgotten(&self) {
+        let mut forgets = self.forgets.subscribe();
+        soon("forgetting", forgets.wait_for(|count| *count > 0)).await.unwrap();
     }
 
     fn pass(&self) {
@@ -72,7 +83,9 @@ impl Renderer for Painter {
             .collect()
     }
 
-    fn forget(&mut self) {}
+    fn forget(&mut self) {
+        self.gate.forgets.send_modify(|count| *count += 1);
+    }
 }
 
 /// What the painter says of a recipe with pictures: how large each is.

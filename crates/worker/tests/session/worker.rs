@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seedfarm_core::{Fingerprint, Numerics};
+use seedfarm_engine::DeviceSpec;
 use seedfarm_worker::{Backoff, RenderDevice, Stock, WorkerConfig, WorkerError, serve};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -28,13 +29,14 @@ pub fn config(coordinator: &Coordinator, folder: &Path) -> WorkerConfig {
     let endpoint = Endpoint::from_shared(format!("http://{}", coordinator.address)).unwrap();
     WorkerConfig {
         backoff: Backoff { first: Duration::from_millis(5), most: Duration::from_millis(50) },
-        ..WorkerConfig::new(endpoint, TOKEN.into(), "test".into(), folder.into())
+        ..WorkerConfig::new(vec![endpoint], TOKEN.into(), "test".into(), folder.into())
     }
 }
 
 pub fn painter(gate: &Arc<Gate>) -> RenderDevice {
     RenderDevice {
         name: "easel".into(),
+        spec: DeviceSpec::Cpu,
         backend: "cpu".into(),
         memory_bytes: 0,
         fingerprints: vec![Fingerprint {
