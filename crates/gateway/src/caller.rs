@@ -8,11 +8,10 @@ use seedfarm_proto::v1::farm_service_client::FarmServiceClient;
 use seedfarm_proto::v1::job_service_client::JobServiceClient;
 use seedfarm_proto::v1::model_service_client::ModelServiceClient;
 use seedfarm_proto::v1::replay_service_client::ReplayServiceClient;
-use seedfarm_runtime::CancellationToken;
+use seedfarm_runtime::{CancellationToken, Replicas};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::Gateway;
@@ -31,11 +30,11 @@ impl Interceptor for PassOn {
     }
 }
 
-type Service = InterceptedService<Channel, PassOn>;
+type Service = InterceptedService<Replicas, PassOn>;
 
-/// The caller's own connection to the coordinator.
+/// The caller's own connection to the coordinators.
 pub(crate) struct Caller {
-    channel: Channel,
+    coordinators: Replicas,
     pass_on: PassOn,
     /// Ends streams when the gateway stops.
     pub(crate) shutdown: CancellationToken,
@@ -43,7 +42,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     fn service(self) -> Service {
-        InterceptedService::new(self.channel, self.pass_on)
+        InterceptedService::new(self.coordinators, self.pass_on)
     }
 
     pub(crate) fn jobs(self) -> JobServiceClient<Service> {
@@ -74,7 +73,7 @@ impl FromRequestParts<Gateway> for Caller {
         match token {
             Some(None) => Err(ApiError::bad_request("the authorization header is not plain ASCII")),
             token => Ok(Self {
-                channel: gateway.channel.clone(),
+                coordinators: gateway.coordinators.clone(),
                 pass_on: PassOn(token.flatten()),
                 shutdown: gateway.shutdown.clone(),
             }),

@@ -12,9 +12,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use seedfarm_proto::MAX_MESSAGE_BYTES;
-use seedfarm_runtime::CancellationToken;
+use seedfarm_runtime::{CancellationToken, Replicas};
 use tokio::net::TcpListener;
-use tonic::transport::Channel;
 
 /// The gateway stopped because it could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +24,8 @@ pub struct GatewayError(#[source] std::io::Error);
 pub struct GatewayConfig {
     /// Where HTTP comes in, already bound.
     pub listener: TcpListener,
-    /// The coordinator.
-    pub coordinator: Channel,
+    /// The coordinator, or several.
+    pub coordinators: Replicas,
 }
 
 /// Serves until `shutdown`, then lets open requests finish.
@@ -35,7 +34,7 @@ pub struct GatewayConfig {
 /// [`GatewayError`] when the listener fails.
 pub async fn serve(config: GatewayConfig, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let stop = shutdown.clone();
-    axum::serve(config.listener, router(Gateway { channel: config.coordinator, shutdown }))
+    axum::serve(config.listener, router(Gateway { coordinators: config.coordinators, shutdown }))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
         .map_err(GatewayError)
@@ -44,7 +43,7 @@ pub async fn serve(config: GatewayConfig, shutdown: CancellationToken) -> Result
 /// What every handler gets.
 #[derive(Clone)]
 pub(crate) struct Gateway {
-    channel: Channel,
+    coordinators: Replicas,
     shutdown: CancellationToken,
 }
 

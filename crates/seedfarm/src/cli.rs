@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    bench, coordinator, db, demo, doctor, fetch, gateway, inspect, job, jobs, models, render, replay, status,
-    submit, up, upload, watch, worker, workers,
+    bench, coordinator, db, demo, doctor, fetch, gateway, images, inspect, job, jobs, limits, logs, models,
+    render, replay, set, status, submit, tenants, up, upload, watch, why, worker, workers,
 };
 
 /// A render farm for diffusion images in which every image is a recipe that anyone can render again
@@ -69,14 +69,21 @@ pub enum Command {
     Fetch(fetch::FetchArgs),
     Jobs(jobs::JobsArgs),
     Job(job::JobArgs),
+    Logs(logs::LogsArgs),
     Cancel(job::CancelArgs),
     Pause(job::PauseArgs),
     Resume(job::ResumeArgs),
+    Set(Box<set::SetArgs>),
+    Retry(images::RetryArgs),
+    Skip(images::SkipArgs),
     Replay(replay::ReplayArgs),
     Inspect(inspect::InspectArgs),
     Render(Box<render::RenderArgs>),
     Models(models::ModelsArgs),
     Workers(workers::WorkersArgs),
+    Tenants(tenants::TenantsArgs),
+    Limits(limits::LimitsArgs),
+    Why(why::WhyArgs),
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
     Db(db::DbArgs),

@@ -10,6 +10,7 @@ use seedfarm_store::StoreError;
 use seedfarm_store::bus::BusError;
 use seedfarm_store::private::ClusterError;
 use seedfarm_worker::WorkerError;
+use seedfarm_worker::owner::LimitsError;
 use serde::Serialize;
 use tonic::{Code, Status};
 
@@ -100,8 +101,13 @@ fn classify(error: &(dyn StdError + 'static)) -> Option<(Exit, String)> {
     if error.is::<BusError>() {
         return named(Exit::Usage, "BAD_ARGUMENT");
     }
-    if let Some(WorkerError::NoSuchDevice { .. }) = error.downcast_ref::<WorkerError>() {
-        return named(Exit::Usage, "NO_SUCH_DEVICE");
+    match error.downcast_ref::<WorkerError>() {
+        Some(WorkerError::NoSuchDevice { .. }) => return named(Exit::Usage, "NO_SUCH_DEVICE"),
+        Some(WorkerError::Limits(_)) => return named(Exit::Usage, "LIMITS"),
+        _ => {}
+    }
+    if error.is::<LimitsError>() {
+        return named(Exit::Usage, "LIMITS");
     }
     match error.downcast_ref::<ClusterError>() {
         Some(ClusterError::NoBinaries { .. }) => return named(Exit::Failed, "NO_POSTGRESQL"),

@@ -23,6 +23,16 @@ pub fn ago(moment_ms: i64) -> String {
     }
 }
 
+/// In how long a moment in milliseconds since 1970 will be, or how long ago it was.
+pub fn ahead(moment_ms: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let moment = Duration::from_millis(moment_ms.max(0).unsigned_abs());
+    match moment.checked_sub(now) {
+        Some(left) => format!("in {}", span(left)),
+        None => ago(moment_ms),
+    }
+}
+
 /// Images a second, with as many digits as mean something; `-` where it cannot be told.
 pub fn rate(images_per_second: f64) -> String {
     match images_per_second {
@@ -51,9 +61,40 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// Reads a size as [`bytes()`] writes it: `500MB`, `1.5 TB`, or plain bytes.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let at = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        _ => return Err(format!("'{text}' is no size: give a number and B, kB, MB, GB or TB")),
+    };
+    match number.parse::<f64>().map(|number| number * factor) {
+        Ok(bytes) if bytes < 1e18 => Ok(bytes as u64),
+        _ => Err(format!("'{text}' is no size: give a number below 1000000 TB and its unit, such as 40GB")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        let read: Vec<u64> =
+            ["0", "12", "1.5 kB", "40GB", "2tb"].iter().map(|text| parse_bytes(text).unwrap()).collect();
+        assert_eq!(read, [0, 12, 1500, 40_000_000_000, 2_000_000_000_000]);
+        for text in ["", "GB", "-1", "1.2.3", "4 gib", "1e30", "9999999TB"] {
+            assert!(parse_bytes(text).unwrap_err().contains(&format!("'{text}'")), "{text}");
+        }
+    }
 
     #[test]
     fn spans_keep_one_unit() {

@@ -4,7 +4,7 @@
 //! back at once and gets it anew from the kernel, which fills it with zeros: a sixth of a large decoder's time.
 //! mimalloc keeps what was freed for a while instead. See docs/adr/0007.
 
-use libmimalloc_sys::{mi_option_set, mi_option_t};
+use libmimalloc_sys::{mi_collect, mi_option_set, mi_option_t};
 use mimalloc::MiMalloc;
 
 #[global_allocator]
@@ -25,4 +25,10 @@ pub fn keep_freed_memory() {
         // SAFETY: the function only needs that no other thread sets options.
         unsafe { mi_option_set(PURGE_DELAY, KEPT_MS) };
     }
+}
+
+/// Gives memory that was freed back to the system now, whatever keeps it otherwise.
+pub fn give_back() {
+    // SAFETY: it only looks through the allocator's own books, and may be called at any time.
+    unsafe { mi_collect(true) };
 }

@@ -235,3 +235,37 @@ fn a_mistyped_option_is_a_usage_error_and_help_is_none() {
     let version = seedfarm(folder.path(), &["--version"]);
     assert_eq!((version.code, version.stdout.as_str()), (0, "seedfarm 0.1.0\n"));
 }
+
+#[test]
+fn limits_of_the_owner_that_are_wrong_are_told_with_line_value_and_limit() {
+    let folder = TempDir::new().unwrap();
+    let cases = [
+        ("\nhuors = []\n", ["line 2", "unknown field `huors`"]),
+        ("[temperature]\nmax_c = 500\n", ["temperature.max_c is 500", "between 20 and 120"]),
+        ("hours = [{ from = \"25:00\" }]\n", ["'25:00' is no time of day", "22:30"]),
+        ("disk = \"1 MB\"\n", ["disk is 1 MB", "at least 1 GiB"]),
+    ];
+    for (text, words) in cases {
+        std::fs::write(folder.path().join("mine.toml"), text).unwrap();
+        refused(folder.path(), &["worker", "limits", "--check", "--limits", "mine.toml"], 64, &words);
+    }
+    refused(
+        folder.path(),
+        &["worker", "limits", "--check", "--limits", "none.toml"],
+        64,
+        &["none.toml", "cannot be read"],
+    );
+    refused(folder.path(), &["worker", "--tags", "A B"], 64, &["'A B' is not a name"]);
+}
+
+#[test]
+fn the_example_of_limits_is_right_as_it_is_printed() {
+    let folder = TempDir::new().unwrap();
+    let example = seedfarm(folder.path(), &["worker", "limits", "--example"]);
+    std::fs::write(folder.path().join("mine.toml"), &example.stdout).unwrap();
+    let check = seedfarm(folder.path(), &["worker", "limits", "--check", "--limits", "mine.toml"]);
+    assert_eq!((example.code, check.code), (0, 0), "{}", check.stderr);
+    assert!(check.stdout.contains("mine.toml is right"));
+    let shown = seedfarm(folder.path(), &["worker", "limits"]);
+    assert!(shown.stdout.contains("not running") && shown.stdout.contains("owner.toml is not there"));
+}

@@ -1,9 +1,12 @@
 //! `POST /jobs`: a submission as JSON.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::http::HeaderMap;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings};
-use seedfarm_core::{Invalid, NoiseSource, Numerics, SeedPolicy, prompt_file, seed};
+use seedfarm_core::terms::{Caps, Requirements, Tag, TenantName, Urgency};
+use seedfarm_core::{Invalid, JobId, JobTerms, NoiseSource, Numerics, SeedPolicy, prompt_file, seed};
 use seedfarm_proto::{convert, json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -28,13 +31,55 @@ pub(crate) struct Submission {
     #[serde(default, with = "seed::as_text")]
     seed: u64,
     seed_policy: Option<String>,
-    #[serde(default)]
-    priority: i32,
+    /// What it asks of the farm.
+    #[serde(flatten)]
+    terms: Terms,
     numerics: Option<String>,
     noise: Option<String>,
     /// Settings for all prompts, as the lines of a prompt file have them.
     #[serde(flatten)]
     settings: Map<String, Value>,
+}
+
+/// Terms as JSON has them; the names are those of the command line's `--json`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Terms {
+    tenant: TenantName,
+    urgency: Urgency,
+    priority: i32,
+    deadline_ms: Option<i64>,
+    tags: BTreeSet<Tag>,
+    memory_bytes: u64,
+    max_devices: Option<u32>,
+    budget_ms: Option<u64>,
+    max_failures: Option<u64>,
+    min_image_ms: Option<u64>,
+    after: Vec<JobId>,
+    after_images: Vec<JobId>,
+}
+
+impl Terms {
+    fn into_terms(self) -> JobTerms {
+        JobTerms {
+            tenant: self.tenant,
+            urgency: self.urgency,
+            priority: self.priority,
+            deadline_ms: self.deadline_ms,
+            requirements: Requirements {
+                tags: self.tags.into_iter().collect(),
+                memory_bytes: self.memory_bytes,
+            },
+            max_devices: self.max_devices,
+            caps: Caps {
+                budget_ms: self.budget_ms,
+                max_failures: self.max_failures,
+                min_image_ms: self.min_image_ms,
+            },
+            after: self.after,
+            after_images: self.after_images,
+        }
+    }
 }
 
 fn one() -> u32 {
@@ -64,7 +109,7 @@ impl Submission {
             count: self.count,
             seed: self.seed,
             seed_policy: named(self.seed_policy, SeedPolicy::from_name)?.unwrap_or_default(),
-            priority: self.priority,
+            terms: self.terms.into_terms(),
             numerics: named(self.numerics, Numerics::from_name)?.unwrap_or_default(),
             noise: named(self.noise, NoiseSource::from_name)?.unwrap_or_default(),
             settings: Settings::from_json(self.settings)?,

@@ -13,10 +13,10 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Coordinator")]
 pub struct ClientArgs {
-    /// Address of the coordinator, http:// or https://
+    /// Address of the coordinator, http:// or https://; several, separated by commas, stand in for one another
     #[arg(long, value_name = "URL", env = "SEEDFARM_COORDINATOR", hide_env_values = true)]
-    #[arg(default_value = "http://127.0.0.1:7740")]
-    pub coordinator: String,
+    #[arg(value_delimiter = ',', default_value = "http://127.0.0.1:7740")]
+    pub coordinator: Vec<String>,
 
     /// Token that the coordinator asks for
     ///

@@ -1,4 +1,4 @@
-//! Processor time of this process, and of the database beside it.
+//! Processor time of a coordinator, its database, and this process, which plays its workers.
 
 use std::fs;
 use std::time::Duration;
@@ -7,26 +7,33 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(10);
 
 /// Processor time, in user and system mode.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Used {
-    /// This process: coordinator and clients.
-    pub(super) process: Duration,
+    /// The coordinator.
+    pub(super) coordinator: Duration,
     /// The private database's processes that are alive.
     pub(super) database: Duration,
+    /// This process: the workers.
+    pub(super) workers: Duration,
 }
 
 impl Used {
-    /// What each process used since it began; `server` is the database's first process.
-    pub(super) fn now(server: Option<u32>) -> Self {
-        let process = stat("self").map(|stat| stat.used).unwrap_or_default();
-        Self { process, database: server.map(tree).unwrap_or_default() }
+    /// What each process used since it began; the database's first process is the coordinator's child.
+    pub(super) fn now(coordinator: Option<u32>) -> Self {
+        let used = |name: &str| stat(name).map(|stat| stat.used).unwrap_or_default();
+        let Some(pid) = coordinator else {
+            return Self { workers: used("self"), ..Self::default() };
+        };
+        let database = children(pid).into_iter().map(tree).sum();
+        Self { coordinator: used(&pid.to_string()), database, workers: used("self") }
     }
 
     /// What was used since `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
-            process: self.process.saturating_sub(before.process),
+            coordinator: self.coordinator.saturating_sub(before.coordinator),
             database: self.database.saturating_sub(before.database),
+            workers: self.workers.saturating_sub(before.workers),
         }
     }
 }
@@ -38,10 +45,17 @@ struct Stat {
 
 /// A process and its children.
 fn tree(root: u32) -> Duration {
+    all().filter(|(pid, stat)| *pid == root || stat.parent == root).map(|(_, stat)| stat.used).sum()
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    all().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| pid).collect()
+}
+
+fn all() -> impl Iterator<Item = (u32, Stat)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let stats = names.filter_map(|name| Some((name.parse::<u32>().ok()?, stat(&name)?)));
-    stats.filter(|(pid, stat)| *pid == root || stat.parent == root).map(|(_, stat)| stat.used).sum()
+    names.filter_map(|name| Some((name.parse::<u32>().ok()?, stat(&name)?)))
 }
 
 /// Reads `/proc/<name>/stat`; the second field, the program's name, may hold anything but ends at the
@@ -62,5 +76,6 @@ mod tests {
         let own = stat("self").unwrap();
         assert_eq!(own.parent, std::os::unix::process::parent_id());
         assert!(tree(std::process::id()) >= own.used);
+        assert!(children(own.parent).contains(&std::process::id()));
     }
 }

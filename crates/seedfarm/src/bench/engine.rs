@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
-use seedfarm_core::{ModelManifest, NoiseSource, Numerics, Recipe, Sampler, SeedPolicy};
+use seedfarm_core::{JobTerms, ModelManifest, NoiseSource, Numerics, Recipe, Sampler, SeedPolicy};
 use seedfarm_engine::{DeviceSpec, Model, Pictures, Unobserved};
 use serde::Serialize;
 
@@ -132,7 +132,7 @@ fn recipe(args: &EngineArgs, manifest: &ModelManifest) -> Result<Recipe> {
         count: 1,
         seed: 1,
         seed_policy: SeedPolicy::Sequential,
-        priority: 0,
+        terms: JobTerms::default(),
         numerics: args.numerics,
         noise: NoiseSource::Philox,
         settings,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{JobSpec, PromptLine, Settings, plan};
-use seedfarm_core::{ModelManifest, NoiseSource, Numerics, Recipe, SeedPolicy};
+use seedfarm_core::{JobTerms, ModelManifest, NoiseSource, Numerics, Recipe, SeedPolicy};
 use seedfarm_engine::{DeviceSpec, Model, Pictures, Unobserved};
 use seedfarm_proto::{convert, v1};
 use seedfarm_runtime::secret;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Scratch, setup};
 use crate::args::models::choose;
-use crate::args::{DeviceArgs, ModelArgs};
+use crate::args::{DeviceArgs, ModelArgs, OwnerArgs};
 use crate::client::{Farm, follow};
 use crate::commands::submit;
 use crate::exit::Exit;
@@ -106,7 +106,7 @@ pub async fn run(args: FarmArgs, output: Output) -> Result<Exit> {
         previews: false,
     };
     let folders = ModelArgs { folders: vec![local.folder.clone()] };
-    let farm = LocalFarm::start(setup, &folders, &devices).await?;
+    let farm = LocalFarm::start(setup, &folders, &devices, &OwnerArgs::default()).await?;
     let measured = rounds(&args, &local.manifest, model, &farm, output).await;
     farm.stop().await?;
     let measured = measured?;
@@ -159,7 +159,7 @@ fn spec(args: &FarmArgs, seed: u64, count: u32) -> JobSpec {
         count,
         seed,
         seed_policy: SeedPolicy::Sequential,
-        priority: 0,
+        terms: JobTerms::default(),
         numerics: args.numerics,
         noise: NoiseSource::Philox,
         settings: Settings::default(),

@@ -1,15 +1,21 @@
 //! Benchmarks: they measure, on a farm of their own in a folder that is removed afterwards.
 
+pub mod backlog;
 pub mod control;
 mod cpu;
+pub mod crowd;
 pub mod engine;
 pub mod farm;
 mod latency;
+pub mod pace;
+mod process;
 mod session;
+mod workload;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use seedfarm_coordinator::WhenHeld;
 use seedfarm_core::ModelManifest;
 use seedfarm_runtime::secret;
 
@@ -53,5 +59,7 @@ fn setup(scratch: &Scratch, pg_bin: Option<PathBuf>, manifests: Vec<ModelManifes
         tls: None,
         plaintext: false,
         timing: TimingArgs::default(),
+        advertise: None,
+        when_held: WhenHeld::Fail,
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use seedfarm_proto::error::retry_after;
 use seedfarm_proto::v1;
 use tonic::{Code, Status, Streaming};
 
@@ -14,6 +15,8 @@ use crate::text::job::is_final;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// First pause before another try; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest that a coordinator may ask to wait.
+const LONGEST_WISH: Duration = Duration::from_secs(60);
 /// Longest pause before another try.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -73,10 +76,11 @@ where
                 }
             },
         };
+        let asked = failure.as_ref().and_then(retry_after).unwrap_or_default().min(LONGEST_WISH);
         if let Some(status) = failure.filter(|status| !is_passing(status) || last_word.elapsed() > PATIENCE) {
             return Err(status.into());
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.max(asked)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod download;
 pub mod follow;
+pub mod packages;
 pub mod replay;
 pub mod upload;
 
@@ -14,9 +15,10 @@ use seedfarm_proto::v1::farm_service_client::FarmServiceClient;
 use seedfarm_proto::v1::job_service_client::JobServiceClient;
 use seedfarm_proto::v1::model_service_client::ModelServiceClient;
 use seedfarm_proto::v1::replay_service_client::ReplayServiceClient;
-use seedfarm_runtime::{Bearer, endpoint};
+use seedfarm_proto::v1::worker_service_server::SERVICE_NAME;
+use seedfarm_runtime::{Bearer, Replicas, endpoint};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Error as TransportError};
+use tonic::transport::{Endpoint, Error as TransportError};
 
 use crate::args::ClientArgs;
 use crate::args::data::CLIENT_TOKEN;
@@ -25,10 +27,13 @@ use crate::failure::Failure;
 /// How long a call may wait for its answer to begin.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What carries every call.
-pub type Wire = InterceptedService<Channel, Bearer>;
+/// How long several coordinators may take to have an active one among them: longer than a takeover.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a coordinator. Cloning it is cheap.
+/// What carries every call.
+pub type Wire = InterceptedService<Replicas, Bearer>;
+
+/// A connection to the coordinators. Cloning it is cheap.
 #[derive(Debug, Clone)]
 pub struct Farm {
     wire: Wire,
@@ -38,9 +43,13 @@ impl Farm {
     /// Connects, with the client token of `args`.
     ///
     /// # Errors
-    /// If there is no token, the address is none, or nobody answers there.
+    /// If there is no token, an address is none, or nobody answers at any.
     pub async fn connect(args: &ClientArgs) -> Result<Self> {
-        Self::open(&args.coordinator, args.tls_ca.as_deref(), &args.token(CLIENT_TOKEN)?).await
+        let token = args.token(CLIENT_TOKEN)?;
+        match args.coordinator.as_slice() {
+            [url] => Self::open(url, args.tls_ca.as_deref(), &token).await,
+            urls => Self::open_any(urls, args.tls_ca.as_deref(), &token).await,
+        }
     }
 
     /// Connects to the coordinator at `url`.
@@ -51,7 +60,23 @@ impl Farm {
         let endpoint = endpoint::endpoint(url, authority)?.timeout(CALL_TIMEOUT);
         let bearer = Bearer::new(token)?;
         let channel = endpoint.connect().await.map_err(|error| unreachable(url, &error))?;
-        Ok(Self { wire: InterceptedService::new(channel, bearer) })
+        Ok(Self { wire: InterceptedService::new(Replicas::one(channel), bearer) })
+    }
+
+    /// Connects to whichever of the coordinators at `urls` is active, or else to one that answers.
+    async fn open_any(urls: &[String], authority: Option<&std::path::Path>, token: &str) -> Result<Self> {
+        let endpoints = endpoint::endpoints(urls, authority)?;
+        let endpoints: Vec<Endpoint> =
+            endpoints.into_iter().map(|endpoint| endpoint.timeout(CALL_TIMEOUT)).collect();
+        let bearer = Bearer::new(token)?;
+        let replicas = Replicas::new(&endpoints, SERVICE_NAME);
+        if !replicas.ready(TAKEOVER_TIMEOUT).await {
+            // Asked once more, for the cause.
+            for (url, endpoint) in urls.iter().zip(&endpoints) {
+                endpoint.connect().await.map_err(|error| unreachable(url, &error))?;
+            }
+        }
+        Ok(Self { wire: InterceptedService::new(replicas, bearer) })
     }
 
     /// Jobs and their images.
@@ -70,7 +95,9 @@ impl Farm {
 
     /// Models.
     pub fn models(&self) -> ModelServiceClient<Wire> {
-        ModelServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+        ModelServiceClient::new(self.wire.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// The farm as a whole.

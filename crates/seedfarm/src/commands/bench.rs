@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::bench::{control, engine, farm};
+use crate::bench::{backlog, control, crowd, engine, farm, pace};
 use crate::exit::Exit;
 use crate::output::Output;
 
@@ -20,6 +20,9 @@ pub enum BenchAction {
     Engine(engine::EngineArgs),
     Farm(farm::FarmArgs),
     Control(control::ControlArgs),
+    Latency(pace::LatencyArgs),
+    Crowd(crowd::CrowdArgs),
+    Backlog(backlog::BacklogArgs),
 }
 
 /// Measures.
@@ -31,5 +34,8 @@ pub async fn run(args: BenchArgs, output: Output) -> Result<Exit> {
         BenchAction::Engine(args) => engine::run(args, output).await,
         BenchAction::Farm(args) => farm::run(args, output).await,
         BenchAction::Control(args) => control::run(args, output).await,
+        BenchAction::Latency(args) => pace::run(args, output).await,
+        BenchAction::Crowd(args) => crowd::run(args, output).await,
+        BenchAction::Backlog(args) => backlog::run(args, output).await,
     }
 }

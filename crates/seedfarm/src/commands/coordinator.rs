@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use seedfarm_coordinator::WhenHeld;
 use seedfarm_core::ModelManifest;
 use seedfarm_runtime::shutdown;
 use serde_json::{Value, json};
@@ -17,7 +18,8 @@ use crate::table::facts;
 
 /// Run the coordinator: takes jobs, hands out work, stores results
 ///
-/// With --json, one document is printed as soon as it answers: its address and where its tokens lie.
+/// Several may run on one database: one is active, the others answer what reads, and one of them takes over
+/// within seconds when the active one is gone. With --json, one document is printed as soon as it answers: its address and where its tokens lie.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -47,6 +49,13 @@ pub struct CoordinatorArgs {
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
+
+    /// Address under which workers and others reach this coordinator, http:// or https://
+    ///
+    /// It is shown to callers of a standby. Without it: the address it listens on, by this machine's name where
+    /// that is every address.
+    #[arg(long, value_name = "URL", env = "SEEDFARM_ADVERTISE", hide_env_values = true)]
+    pub advertise: Option<String>,
 
     #[command(flatten)]
     pub models: ModelArgs,
@@ -88,6 +97,8 @@ impl ServeArgs {
             tls,
             plaintext: self.plaintext,
             timing: self.timing,
+            advertise: None,
+            when_held: WhenHeld::Fail,
         })
     }
 }
@@ -95,12 +106,15 @@ impl ServeArgs {
 /// Serves until it is told to stop.
 ///
 /// # Errors
-/// If the port is taken, the database cannot be had, or another coordinator holds it.
+/// If the port is taken, or the database cannot be had.
 pub async fn run(args: CoordinatorArgs, output: Output) -> Result<Exit> {
     let stop = shutdown::on_signals()?;
     let manifests = manifests(args.models).await?;
     let tls = args.tls_cert.zip(args.tls_key);
-    let mut coordinator = LocalCoordinator::start(args.serve.setup(manifests, tls)?).await?;
+    let is_shared = args.serve.storage.database.database_url.is_some();
+    let when_held = if is_shared { WhenHeld::StandBy } else { WhenHeld::Fail };
+    let setup = Setup { advertise: args.advertise, when_held, ..args.serve.setup(manifests, tls)? };
+    let mut coordinator = LocalCoordinator::start(setup).await?;
     output.result(&document(&coordinator), || text(&coordinator))?;
     let ended = tokio::select! {
         ended = coordinator.ended() => ended,

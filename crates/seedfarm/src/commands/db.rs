@@ -1,9 +1,11 @@
 //! `db`: the database itself.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use seedfarm_store::private::Durability;
-use seedfarm_store::{Database, DatabaseConfig, open_database};
+use seedfarm_store::{Audit, Census, Database, DatabaseConfig, open_database};
 use serde_json::json;
 
 use crate::args::{DataArgs, DatabaseArgs};
@@ -50,19 +52,42 @@ pub async fn run(args: DbArgs, output: Output) -> Result<Exit> {
         max_connections: 4,
     })
     .await?;
-    let checked = seedfarm_store::check(&store).await;
+    let checked = seedfarm_store::audit(&store).await;
     store.close().await;
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }
-    let findings: Vec<String> = checked?.iter().map(ToString::to_string).collect();
-    let document = json!({ "database": description, "sound": findings.is_empty(), "findings": findings });
+    report(&description, &checked?, output)
+}
+
+fn report(description: &str, Audit { census, findings }: &Audit, output: Output) -> Result<Exit> {
+    let sound = findings.is_empty();
+    let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let document = json!({
+        "database": description,
+        "sound": sound,
+        "checked": counts(census).into_iter().collect::<BTreeMap<_, _>>(),
+        "findings": findings,
+    });
     output.result(&document, || {
-        if findings.is_empty() {
-            format!("{description}: every invariant holds")
-        } else {
-            findings.join("\n")
-        }
+        let verdict =
+            if sound { format!("{description}: every invariant holds") } else { findings.join("\n") };
+        format!(
+            "{verdict}\nchecked {}",
+            counts(census).map(|(what, count)| format!("{count} {what}")).join(", ")
+        )
     })?;
-    Ok(if findings.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if sound { Exit::Done } else { Exit::Failed })
+}
+
+/// What was looked at, and how many of each.
+fn counts(census: &Census) -> [(&'static str, u64); 6] {
+    [
+        ("jobs", census.jobs),
+        ("results", census.results),
+        ("dead", census.dead),
+        ("ranges", census.ranges),
+        ("leases", census.leases),
+        ("workers", census.workers),
+    ]
 }

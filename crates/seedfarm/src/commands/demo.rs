@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use seedfarm_coordinator::WhenHeld;
 use seedfarm_core::plan::{JobSpec, Settings};
-use seedfarm_core::{NoiseSource, Numerics, SeedPolicy, prompt_file};
+use seedfarm_core::{JobTerms, NoiseSource, Numerics, SeedPolicy, prompt_file};
 use seedfarm_proto::v1::create_replay_request::Original;
 use seedfarm_proto::{convert, json, v1};
 use seedfarm_runtime::{secret, shutdown};
 use serde_json::json;
 
 use crate::args::models::{LocalModel, choose};
-use crate::args::{DataArgs, DatabaseArgs, DeviceArgs, ModelArgs, StorageArgs, TimingArgs};
+use crate::args::{DataArgs, DatabaseArgs, DeviceArgs, ModelArgs, OwnerArgs, StorageArgs, TimingArgs};
 use crate::client::download::Fetched;
 use crate::client::{Farm, follow, replay};
 use crate::commands::{fetch, submit, watch};
@@ -143,9 +144,11 @@ async fn start(args: &DemoArgs, model: &LocalModel, data_dir: PathBuf) -> Result
         tls: None,
         plaintext: false,
         timing: TimingArgs::default(),
+        advertise: None,
+        when_held: WhenHeld::Fail,
     };
     let models = ModelArgs { folders: vec![model.folder.clone()] };
-    let started = LocalFarm::start(setup, &models, &DeviceArgs::default()).await;
+    let started = LocalFarm::start(setup, &models, &DeviceArgs::default(), &OwnerArgs::default()).await;
     match &started {
         Err(error) if report(error).code == "NO_POSTGRESQL" => started.context(WITHOUT_POSTGRESQL),
         _ => started,
@@ -185,7 +188,7 @@ async fn submit_prompts(farm: &Farm, model: &LocalModel) -> Result<v1::Job> {
         count: COUNT,
         seed: SEED,
         seed_policy: SeedPolicy::Sequential,
-        priority: 0,
+        terms: JobTerms::default(),
         numerics: Numerics::Strict,
         noise: NoiseSource::Philox,
         settings: Settings::default(),

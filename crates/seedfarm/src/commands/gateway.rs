@@ -2,17 +2,22 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use seedfarm_gateway::GatewayConfig;
-use seedfarm_runtime::{CancellationToken, endpoint, listen, shutdown};
+use seedfarm_proto::v1::worker_service_server::SERVICE_NAME;
+use seedfarm_runtime::{CancellationToken, Replicas, endpoint, listen, shutdown};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+
+/// How long the coordinator may take to begin an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Serve the farm over HTTP: a web page, and JSON under /api/v1
 ///
@@ -28,10 +33,10 @@ pub struct GatewayArgs {
     #[arg(long)]
     pub plaintext: bool,
 
-    /// Address of the coordinator, http:// or https://
+    /// Address of the coordinator, http:// or https://; several, separated by commas, stand in for one another
     #[arg(long, value_name = "URL", env = "SEEDFARM_COORDINATOR", hide_env_values = true)]
-    #[arg(default_value = "http://127.0.0.1:7740")]
-    pub coordinator: String,
+    #[arg(value_delimiter = ',', default_value = "http://127.0.0.1:7740")]
+    pub coordinator: Vec<String>,
 
     /// Trust this certificate authority (a PEM file) instead of the web's
     #[arg(long, value_name = "FILE", env = "SEEDFARM_TLS_CA", hide_env_values = true)]
@@ -46,24 +51,26 @@ pub async fn run(args: GatewayArgs, output: Output) -> Result<Exit> {
     let stop = shutdown::on_signals()?;
     let listener = listen::bind(address(&args.http, args.plaintext).await?).await?;
     let page = format!("http://{}", listen::reachable(listener.local_addr()?));
-    let document = json!({ "http": page, "coordinator": args.coordinator });
+    let document = json!({ "http": page, "coordinator": args.coordinator.join(",") });
     output.result(&document, || format!("web page  {page}"))?;
-    serve(listener, args.coordinator, args.tls_ca, stop).await?;
+    serve(listener, &args.coordinator, args.tls_ca, stop).await?;
     Ok(Exit::Done)
 }
 
-/// Serves on `listener` for the coordinator at `url`; a coordinator that is away is tried at each call.
+/// Serves on `listener` for the coordinators at `urls`; one that is away is tried at each call.
 ///
 /// # Errors
 /// If the address is none, or the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    url: String,
+    urls: &[String],
     authority: Option<PathBuf>,
     stop: CancellationToken,
 ) -> Result<()> {
-    let coordinator = endpoint::endpoint(&url, authority.as_deref())?.connect_lazy();
-    Ok(seedfarm_gateway::serve(GatewayConfig { listener, coordinator }, stop).await?)
+    let endpoints = endpoint::endpoints(urls, authority.as_deref())?;
+    let endpoints: Vec<_> = endpoints.into_iter().map(|endpoint| endpoint.timeout(CALL_TIMEOUT)).collect();
+    let coordinators = Replicas::new(&endpoints, SERVICE_NAME);
+    Ok(seedfarm_gateway::serve(GatewayConfig { listener, coordinators }, stop).await?)
 }
 
 /// Resolves an address for HTTP, which other machines may reach only where that was asked for.

@@ -27,6 +27,10 @@ pub struct JobRef {
 pub struct JobArgs {
     #[command(flatten)]
     pub of: JobRef,
+
+    /// Show what people changed of it after its submission, too
+    #[arg(long)]
+    pub history: bool,
 }
 
 /// Stop a job for good; images that were made stay
@@ -56,14 +60,28 @@ pub struct ResumeArgs {
 /// If there is no such job.
 pub async fn run(args: JobArgs, output: Output) -> Result<Exit> {
     let farm = Farm::connect(&args.of.client).await?;
+    let changes = match args.history {
+        true => {
+            let request = v1::ListChangesRequest { job_id: args.of.job.clone() };
+            farm.jobs().list_changes(request).await?.into_inner().changes
+        }
+        false => Vec::new(),
+    };
     let found = farm.jobs().get_job(v1::GetJobRequest { job_id: args.of.job }).await?.into_inner();
     let job = found.job.context("the coordinator's answer lacks the job")?;
     let dead: Vec<_> = found.dead.iter().map(json::dead).collect();
     let warnings: Vec<_> = found.warnings.iter().map(json::warnings).collect();
-    let document = json!({ "job": json::job(&job), "dead": dead, "warnings": warnings });
+    let mut document = json!({ "job": json::job(&job), "dead": dead, "warnings": warnings });
+    if args.history {
+        document["history"] = changes.iter().map(json::change).collect();
+    }
     let text = || {
-        let parts =
-            [text::job::text(&job), text::job::dead(&found.dead), text::job::warnings(&found.warnings)];
+        let parts = [
+            text::job::text(&job),
+            text::job::dead(&found.dead),
+            text::job::warnings(&found.warnings),
+            text::job::changes(&changes),
+        ];
         parts
             .iter()
             .filter(|part| !part.is_empty())

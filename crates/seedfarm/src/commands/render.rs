@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_core::plan::{Catalogue, JobSpec, PromptLine, Settings, plan_with};
-use seedfarm_core::{ArtifactDigest, Fingerprint, Invalid, Recipe, RecipeTemplate, SeedPolicy};
+use seedfarm_core::{ArtifactDigest, Fingerprint, Invalid, JobTerms, Recipe, RecipeTemplate, SeedPolicy};
 use seedfarm_engine::{DeviceSpec, Model, Pictures, Rendered};
 use seedfarm_picture::{Caption, Picture};
 use serde::Serialize;
@@ -177,7 +177,7 @@ fn spec(args: &RenderArgs) -> JobSpec {
         count: args.count,
         seed: args.seed,
         seed_policy: SeedPolicy::Sequential,
-        priority: 0,
+        terms: JobTerms::default(),
         numerics: args.arithmetic.numerics,
         noise: args.arithmetic.noise,
         settings: args.extras.onto(args.settings.settings()),

@@ -12,7 +12,7 @@ use seedfarm_runtime::secret;
 use serde_json::json;
 
 use crate::args::settings::seed;
-use crate::args::{ArithmeticArgs, ClientArgs, ExtraArgs, SettingsArgs};
+use crate::args::{ArithmeticArgs, ClientArgs, ExtraArgs, SettingsArgs, TermsArgs};
 use crate::client::Farm;
 use crate::commands::watch;
 use crate::exit::Exit;
@@ -51,6 +51,7 @@ Examples:
   seedfarm submit --prompt 'a tiger' --source cat.jpg --strength 0.6
   seedfarm submit --prompt 'a hat' --source cat.png --mask head.png --lora felt:0.8
   seedfarm submit --prompt 'a house' --control canny:0.8:0:0.5=edges.png
+  seedfarm submit prompts.txt --tenant research --deadline 6h --budget 20h --max-failures 10
   generate-prompts | seedfarm submit - --seed-policy derived --json")]
 pub struct SubmitArgs {
     /// Prompt file; - reads standard input
@@ -77,10 +78,6 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "POLICY", default_value = "sequential", value_parser = SeedPolicy::from_name)]
     pub seed_policy: SeedPolicy,
 
-    /// -100 to 100; higher goes first
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub priority: i32,
-
     /// A name for people; without it, the file's
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
@@ -98,6 +95,9 @@ pub struct SubmitArgs {
 
     #[command(flatten)]
     pub extras: ExtraArgs,
+
+    #[command(flatten)]
+    pub terms: TermsArgs,
 
     #[command(flatten)]
     pub arithmetic: ArithmeticArgs,
@@ -218,7 +218,7 @@ fn spec(args: &SubmitArgs) -> Result<JobSpec> {
         count: args.count,
         seed: args.seed,
         seed_policy: args.seed_policy,
-        priority: args.priority,
+        terms: args.terms.terms(),
         numerics: args.arithmetic.numerics,
         noise: args.arithmetic.noise,
         settings: args.extras.onto(args.settings.settings()),

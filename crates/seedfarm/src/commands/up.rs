@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use seedfarm_runtime::{CancellationToken, listen, shutdown};
 
-use crate::args::{DeviceArgs, ModelArgs};
+use crate::args::{DeviceArgs, ModelArgs, OwnerArgs};
 use crate::commands::coordinator::{ServeArgs, document, manifests, text};
 use crate::commands::gateway;
 use crate::exit::Exit;
@@ -34,6 +34,9 @@ pub struct UpArgs {
 
     #[command(flatten)]
     pub models: ModelArgs,
+
+    #[command(flatten)]
+    pub owner: OwnerArgs,
 }
 
 /// Serves and renders until it is told to stop.
@@ -46,10 +49,10 @@ pub async fn run(args: UpArgs, output: Output) -> Result<Exit> {
     let page = format!("http://{}", listen::reachable(http.local_addr()?));
     let manifests = manifests(args.models.clone()).await?;
     let setup = args.serve.setup(manifests, None)?;
-    let mut farm = LocalFarm::start(setup, &args.models, &args.devices).await?;
+    let mut farm = LocalFarm::start(setup, &args.models, &args.devices, &args.owner).await?;
     let gateway_stop = CancellationToken::new();
-    let mut gateway =
-        tokio::spawn(gateway::serve(http, farm.coordinator.url.clone(), None, gateway_stop.clone()));
+    let (urls, stop_gateway) = (vec![farm.coordinator.url.clone()], gateway_stop.clone());
+    let mut gateway = tokio::spawn(async move { gateway::serve(http, &urls, None, stop_gateway).await });
     let mut told = document(&farm.coordinator);
     told["http"] = page.clone().into();
     output.result(&told, || format!("{}\nweb page      {page}", text(&farm.coordinator)))?;

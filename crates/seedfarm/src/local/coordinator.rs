@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use seedfarm_blob::{Blob, BlobLocation};
-use seedfarm_coordinator::{CoordinatorConfig, CoordinatorError, Tokens};
+use seedfarm_coordinator::{CoordinatorConfig, CoordinatorError, Tokens, WhenHeld};
 use seedfarm_core::ModelManifest;
-use seedfarm_runtime::{CancellationToken, listen, secret, tls};
+use seedfarm_runtime::{CancellationToken, endpoint, listen, secret, tls};
 use seedfarm_store::bus::{Bus, LocalBus, RedisBus};
 use seedfarm_store::private::{Durability, PrivateCluster};
 use seedfarm_store::{Database, DatabaseConfig, Store, open_database};
@@ -19,6 +19,7 @@ use crate::args::data::{CLIENT_TOKEN, WORKER_TOKEN};
 use crate::args::{StorageArgs, TimingArgs};
 use crate::client::Farm;
 use crate::failure::{Failure, report};
+use crate::local::worker::host_name;
 
 /// Connections to the database: two lanes, submissions, judging, readers.
 const CONNECTIONS: u32 = 8;
@@ -42,6 +43,10 @@ pub struct Setup {
     pub plaintext: bool,
     /// Leases and heartbeats.
     pub timing: TimingArgs,
+    /// Where others reach it, as a URL; `None` for the address it listens on.
+    pub advertise: Option<String>,
+    /// What to do while another coordinator holds the database.
+    pub when_held: WhenHeld,
 }
 
 /// A coordinator that answers.
@@ -75,7 +80,9 @@ impl LocalCoordinator {
         refuse_plaintext(&setup, address)?;
         let identity = setup.tls.as_ref().map(|(cert, key)| tls::server(cert, key)).transpose()?;
         let listener = listen::bind(address).await?;
-        let address = listen::reachable(listener.local_addr()?);
+        let scheme = if setup.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listen::reachable(listener.local_addr()?));
+        let advertised = advertised(&setup, scheme, listener.local_addr()?)?;
         let Database { store, cluster, description } = open(&setup).await?;
         let (client_token, worker_token) = tokens(&setup)?;
         let location = blobs(&setup)?;
@@ -84,6 +91,8 @@ impl LocalCoordinator {
         let stop = CancellationToken::new();
         let config = CoordinatorConfig {
             listener,
+            address: advertised,
+            when_held: setup.when_held,
             store: store.clone(),
             blob,
             manifests: setup.manifests,
@@ -95,9 +104,8 @@ impl LocalCoordinator {
             bus,
             database_description: description.clone(),
         };
-        let scheme = if setup.tls.is_some() { "https" } else { "http" };
         let mut coordinator = Self {
-            url: format!("{scheme}://{address}"),
+            url,
             data_dir: setup.data_dir,
             client_token,
             worker_token,
@@ -133,11 +141,6 @@ impl LocalCoordinator {
         }
     }
 
-    /// The first process of the private database, where there is one.
-    pub fn server_pid(&self) -> Option<u32> {
-        self.cluster.as_ref().map(PrivateCluster::server_pid)
-    }
-
     /// Waits until the coordinator ends, by itself or because it was told to.
     ///
     /// # Errors
@@ -167,6 +170,19 @@ impl LocalCoordinator {
         }
         Ok(())
     }
+}
+
+/// Where others reach it: as was said, or at the address it listens on; by this machine's name where that
+/// is every address.
+fn advertised(setup: &Setup, scheme: &str, address: SocketAddr) -> Result<String> {
+    if let Some(url) = &setup.advertise {
+        endpoint::endpoint(url, None)?;
+        return Ok(url.clone());
+    }
+    Ok(match address.ip().is_unspecified() {
+        true => format!("{scheme}://{}:{}", host_name(), address.port()),
+        false => format!("{scheme}://{address}"),
+    })
 }
 
 fn refuse_plaintext(setup: &Setup, address: SocketAddr) -> Result<()> {

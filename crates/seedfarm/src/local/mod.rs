@@ -1,6 +1,7 @@
 //! Farms in this process: a coordinator, and where asked for a worker beside it.
 
 pub mod coordinator;
+pub mod package;
 pub mod worker;
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use seedfarm_runtime::CancellationToken;
 use tokio::task::JoinHandle;
 
 use self::coordinator::{LocalCoordinator, Setup};
-use crate::args::{DeviceArgs, ModelArgs};
+use crate::args::{DeviceArgs, FetchArgs, ModelArgs, OwnerArgs};
 
 /// How long a worker may take to leave before its end is no longer waited for.
 const WORKER_GRACE: Duration = Duration::from_secs(45);
@@ -29,18 +30,23 @@ impl LocalFarm {
     ///
     /// # Errors
     /// If either cannot start; nothing stays behind then.
-    pub async fn start(setup: Setup, models: &ModelArgs, devices: &DeviceArgs) -> Result<Self> {
+    pub async fn start(
+        setup: Setup,
+        models: &ModelArgs,
+        devices: &DeviceArgs,
+        owner: &OwnerArgs,
+    ) -> Result<Self> {
         let data_dir = setup.data_dir.clone();
         let coordinator = LocalCoordinator::start(setup).await?;
         let worker_stop = CancellationToken::new();
         let worker = worker::Setup {
-            coordinator: coordinator.url.clone(),
+            coordinators: vec![coordinator.url.clone()],
             authority: None,
             token: coordinator.worker_token.clone(),
             name: worker::host_name(),
             data_dir,
         };
-        let started = worker.config(models, devices);
+        let started = worker.config(models, devices, &FetchArgs::default(), owner);
         let config = match started {
             Ok(config) => config,
             Err(error) => {

@@ -6,13 +6,14 @@ use anyhow::Result;
 use seedfarm_runtime::endpoint;
 use seedfarm_worker::WorkerConfig;
 
-use crate::args::{DeviceArgs, ModelArgs};
+use crate::args::{DeviceArgs, FetchArgs, ModelArgs, OwnerArgs};
+use crate::memory;
 
 /// What a worker in this process is started with, besides its devices and models.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The coordinator's address.
-    pub coordinator: String,
+    /// Addresses of coordinators that stand in for one another.
+    pub coordinators: Vec<String>,
     /// The certificate authority to trust instead of the web's.
     pub authority: Option<PathBuf>,
     /// The farm's worker token.
@@ -27,18 +28,32 @@ impl Setup {
     /// The worker's configuration.
     ///
     /// # Errors
-    /// If the address is none, or a model folder that was named holds no model.
-    pub fn config(self, models: &ModelArgs, devices: &DeviceArgs) -> Result<WorkerConfig> {
-        let endpoint = endpoint::endpoint(&self.coordinator, self.authority.as_deref())?;
-        // The worker looks for itself, for adapters too; here it is only made sure that there is a model.
-        models.existing_folders()?;
+    /// If an address is none, or a model folder that was named holds no model.
+    pub fn config(
+        self,
+        models: &ModelArgs,
+        devices: &DeviceArgs,
+        fetching: &FetchArgs,
+        owner: &OwnerArgs,
+    ) -> Result<WorkerConfig> {
+        let coordinators = endpoint::endpoints(&self.coordinators, self.authority.as_deref())?;
+        let fetches = fetching.fetch_models.is_some_and(|bytes| bytes > 0);
+        if !fetches {
+            // The worker looks for itself, for adapters too; here it is only made sure that there is a model.
+            models.existing_folders()?;
+        }
         Ok(WorkerConfig {
             model_dirs: models.search_folders(),
             devices: devices.devices.clone(),
             threads: devices.threads,
             batch: devices.batch.map(|batch| batch as usize),
             previews: devices.previews,
-            ..WorkerConfig::new(endpoint, self.token, self.name, self.data_dir)
+            model_cache_bytes: fetching.fetch_models,
+            model_cache_dir: fetching.model_cache.clone(),
+            limits_file: owner.limits.as_deref().map(std::path::absolute).transpose()?,
+            tags: owner.tags.clone(),
+            give_back_memory: memory::give_back,
+            ..WorkerConfig::new(coordinators, self.token, self.name, self.data_dir)
         })
     }
 }

@@ -198,7 +198,7 @@ fn models(args: &DoctorArgs) -> Check {
 
 async fn coordinator(args: &DoctorArgs) -> Check {
     let name = "coordinator";
-    let url = &args.client.coordinator;
+    let url = args.client.coordinator.join(", ");
     let fix = "start one with 'seedfarm up', or give its address with --coordinator";
     match timeout(PATIENCE, status(args)).await {
         Ok(Ok(status)) => {
