@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::database::Database;
 use crate::program::{Outcome, command, folder, run};
 
 /// How long a farm may take to come up, or a job to end, before a test gives up.
@@ -18,41 +19,69 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// One coordinator with its private database, and workers.
+/// One coordinator with its private database, or several on a shared one, and workers.
 pub struct Farm {
     dir: TempDir,
-    port: u16,
-    coordinator: RefCell<Option<Child>>,
+    /// Where the coordinators listen; the same as long as the farm lives.
+    ports: Vec<u16>,
+    coordinators: RefCell<Vec<Option<Child>>>,
+    /// The database of several coordinators.
+    database: Option<Database>,
     workers: Vec<Option<Child>>,
     /// Where each worker looks for models; empty for the built-in ones.
     model_folders: Vec<Vec<PathBuf>>,
+    /// What else each worker is started with.
+    extra: Vec<Vec<String>>,
 }
 
 impl Farm {
     /// A coordinator that answers, and `workers` workers of one thread each that have said hello.
     pub fn start(workers: usize) -> Self {
+        Self::start_with(1, None, workers)
+    }
+
+    /// So many coordinators on one database, of which the first is active, and workers that know all of them.
+    pub fn start_replicas(coordinators: usize, workers: usize) -> Self {
+        Self::start_with(coordinators, Some(Database::create()), workers)
+    }
+
+    fn start_with(coordinators: usize, database: Option<Database>, workers: usize) -> Self {
         let mut farm = Self {
             dir: folder(),
-            port: free_port(),
-            coordinator: RefCell::new(None),
+            ports: (0..coordinators).map(|_| free_port()).collect(),
+            coordinators: RefCell::new((0..coordinators).map(|_| None).collect()),
+            database,
             workers: Vec::new(),
             model_folders: Vec::new(),
+            extra: Vec::new(),
         };
-        farm.start_coordinator();
-        (0..workers).for_each(|_| farm.push_worker(&[]));
+        (0..coordinators).for_each(|number| farm.start_replica(number));
+        (0..workers).for_each(|_| farm.push_worker(&[], &[]));
         farm.wait("all workers are connected", |status| status["workers"] == workers);
         farm
     }
 
     /// One worker more, which looks for models and adapters in `folders` and has said hello.
     pub fn add_worker(&mut self, folders: &[&Path]) {
-        self.push_worker(folders);
+        self.push_worker(folders, &[]);
         let workers = self.workers.len();
         self.wait("the new worker is connected", |status| status["workers"] == workers);
     }
 
-    fn push_worker(&mut self, folders: &[&Path]) {
+    /// One worker more, with no model of its own: it fetches into `cache`, up to `limit`, from the
+    /// coordinator or from what stands between at `url`. It has said hello.
+    pub fn add_fetcher(&mut self, cache: &Path, limit: &str, url: &str) {
+        let empty = self.dir().join("no-models");
+        std::fs::create_dir_all(&empty).expect("the farm's folder can be written");
+        let cache = cache.to_str().expect("a UTF-8 path");
+        self.push_worker(&[&empty], &["--fetch-models", limit, "--model-cache", cache, "--coordinator", url]);
+        let workers = self.workers.len();
+        self.wait("the new worker is connected", |status| status["workers"] == workers);
+    }
+
+    fn push_worker(&mut self, folders: &[&Path], extra: &[&str]) {
         self.workers.push(None);
+        self.extra.push(extra.iter().map(|word| (*word).to_owned()).collect());
         self.model_folders.push(folders.iter().map(|folder| folder.to_path_buf()).collect());
         self.start_worker(self.workers.len() - 1);
     }
@@ -72,13 +101,27 @@ impl Farm {
     /// A command that talks to this farm.
     pub fn command(&self) -> Command {
         let mut command = command(self.dir());
-        command.env("SEEDFARM_COORDINATOR", self.url());
+        let urls: Vec<String> = (0..self.ports.len()).map(|number| self.replica_url(number)).collect();
+        command.env("SEEDFARM_COORDINATOR", urls.join(","));
+        if let Some(database) = &self.database {
+            command.env("DATABASE_URL", database.url());
+        }
         command
     }
 
-    /// The coordinator's address.
+    /// The first coordinator's port on loopback.
+    pub fn port(&self) -> u16 {
+        self.ports[0]
+    }
+
+    /// The first coordinator's address.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.replica_url(0)
+    }
+
+    /// The address of coordinator `number` (from 0).
+    pub fn replica_url(&self, number: usize) -> String {
+        format!("http://127.0.0.1:{}", self.ports[number])
     }
 
     /// Runs a client command to its end.
@@ -93,12 +136,43 @@ impl Farm {
 
     /// Starts the coordinator and waits until it answers.
     pub fn start_coordinator(&mut self) {
+        self.start_replica(0);
+    }
+
+    /// Starts coordinator `number` and waits until it answers.
+    pub fn start_replica(&mut self, number: usize) {
         let mut command = self.command();
-        command.args(["coordinator", "--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.args(["coordinator", "--listen", &format!("127.0.0.1:{}", self.ports[number])]);
         command.args(["--lease-ttl", "3", "--heartbeat", "0.5"]);
-        let child = self.spawn(&mut command, "coordinator.log");
-        *self.coordinator.get_mut() = Some(child);
-        self.wait("the coordinator answers", |_| true);
+        let child = self.spawn(&mut command, &coordinator_log(number));
+        self.coordinators.get_mut()[number] = Some(child);
+        self.wait_replica(number, "the coordinator answers", |_| true);
+    }
+
+    /// Waits until the status that coordinator `number` itself gives is as `enough` wants it.
+    pub fn wait_replica(&self, number: usize, what: &str, enough: impl Fn(&Value) -> bool) {
+        let url = self.replica_url(number);
+        self.until(what, || {
+            let outcome = run(self.command().args(["status", "--json", "--coordinator", &url]), b"");
+            (outcome.code == 0 && enough(&outcome.json())).then_some(())
+        });
+    }
+
+    /// Sends a signal to coordinator `number`.
+    pub fn signal_replica(&self, number: usize, signal: Signal) {
+        let coordinators = self.coordinators.borrow();
+        let child = coordinators[number].as_ref().expect("the coordinator runs");
+        kill_process(Pid::from_child(child), signal).expect("a child takes signals");
+    }
+
+    /// `kill -9` for coordinator `number`.
+    pub fn kill_replica(&mut self, number: usize) {
+        kill(&mut self.coordinators.get_mut()[number]);
+    }
+
+    /// Asks coordinator `number` to stop and waits until it has.
+    pub fn stop_replica(&mut self, number: usize) -> i32 {
+        stop(&mut self.coordinators.get_mut()[number])
     }
 
     /// Starts worker `number` (from 0), which keeps its folder and so its id.
@@ -112,6 +186,7 @@ impl Farm {
         for folder in &self.model_folders[number] {
             command.arg("--models").arg(folder);
         }
+        command.args(&self.extra[number]);
         self.workers[number] = Some(self.spawn(&mut command, &format!("worker-{number}.log")));
     }
 
@@ -128,7 +203,7 @@ impl Farm {
 
     /// `kill -9` for the coordinator; its private database goes with it.
     pub fn kill_coordinator(&mut self) {
-        kill(self.coordinator.get_mut());
+        self.kill_replica(0);
     }
 
     /// `kill -9` for worker `number`.
@@ -143,7 +218,7 @@ impl Farm {
 
     /// Asks the coordinator to stop and waits until it has.
     pub fn stop_coordinator(&mut self) -> i32 {
-        stop(self.coordinator.get_mut())
+        self.stop_replica(0)
     }
 
     /// Waits until the farm's status is as `enough` wants it.
@@ -192,7 +267,7 @@ impl Farm {
 
     /// What the processes logged, for the message of a failed test.
     pub fn logs(&self) -> String {
-        let names = ["coordinator.log", "worker-0.log", "worker-1.log"];
+        let names = ["coordinator.log", "coordinator-1.log", "worker-0.log", "worker-1.log"];
         let read = |name: &&str| {
             std::fs::read_to_string(self.dir().join(name)).map(|text| format!("--- {name}\n{text}"))
         };
@@ -212,10 +287,10 @@ impl Farm {
         }
     }
 
-    /// Whether the coordinator, if one was started, still runs.
+    /// Whether the coordinators that were started still run.
     fn coordinator_lives(&self) -> bool {
-        let mut coordinator = self.coordinator.borrow_mut();
-        coordinator.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(None)))
+        let mut coordinators = self.coordinators.borrow_mut();
+        coordinators.iter_mut().flatten().all(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     fn spawn(&self, command: &mut Command, log: &str) -> Child {
@@ -245,9 +320,9 @@ impl Drop for Gateway {
 impl Drop for Farm {
     fn drop(&mut self) {
         self.workers.iter_mut().for_each(kill);
-        if self.coordinator.get_mut().is_some() {
-            stop(self.coordinator.get_mut());
-        }
+        self.coordinators.get_mut().iter_mut().filter(|child| child.is_some()).for_each(|child| {
+            stop(child);
+        });
     }
 }
 
@@ -262,7 +337,13 @@ fn stop(child: &mut Option<Child>) -> i32 {
     let mut child = child.take().expect("the process runs");
     // A process that ended by itself is waited for all the same.
     let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+    // One that was halted hears it once it goes on.
+    let _ = kill_process(Pid::from_child(&child), Signal::CONT);
     child.wait().expect("a child told to stop ends").code().unwrap_or(-1)
+}
+
+fn coordinator_log(number: usize) -> String {
+    if number == 0 { "coordinator.log".to_owned() } else { format!("coordinator-{number}.log") }
 }
 
 /// A port that was free a moment ago, so that a coordinator can be started on it twice.

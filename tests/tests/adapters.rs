@@ -98,7 +98,7 @@ fn a_job_with_a_lora_is_rendered_by_the_worker_that_has_it_and_its_replay_is_exa
     farm.stop_worker(1);
     farm.wait("the worker with the LoRA has left", |status| status["workers"] == 1);
     let warnings = submit(&farm, &["--lora", "felt"])["warnings"].to_string();
-    assert!(warnings.contains("adapters that the job needs"), "{warnings}");
+    assert!(warnings.contains("adapters that it needs"), "{warnings}");
 }
 
 #[test]

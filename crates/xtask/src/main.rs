@@ -1,8 +1,9 @@
-//! Repository chores: layers, services for tests, other processors, query cache.
+//! Repository chores: layers, services for tests, other processors, chaos, query cache.
 //!
 //! Kept light on purpose: it is compiled before everything else, and `sqlx` must work when the
 //! store crate does not compile yet.
 
+mod chaos;
 mod everywhere;
 mod layers;
 mod postgres;
@@ -25,6 +26,8 @@ usage: cargo xtask COMMAND
                    run the tests of strict numerics in debug and release, on emulated
                    x86-64 and arm64 processors and with other caches; installs what that
                    needs; --images adds whole images on arm64
+  chaos [ARGS...]  break a farm of real processes on purpose and count what must
+                   not be; --help lists the arguments
   layers           check that every crate depends only on what ARCHITECTURE allows
   sqlx [--check]   renew the query cache in .sqlx, or check that it is current
 ";
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test(rest),
         ["everywhere"] => everywhere::run(false),
         ["everywhere", "--images"] => everywhere::run(true),
+        ["chaos", rest @ ..] => chaos::start(rest),
         ["layers"] => layers::run(),
         ["sqlx"] => sqlx_cache::renew(),
         ["sqlx", "--check"] => sqlx_cache::check(),
