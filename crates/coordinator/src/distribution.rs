@@ -119,7 +119,7 @@ async fn clear(farm: &Farm) {
         Err(fault) => {
             tracing::warn!(
                 error = &fault as &dyn std::error::Error,
-                "uploads that were given up stay for now"
+                "uploads that were given up are left until the next sweep"
             );
         }
     }

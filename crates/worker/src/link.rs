@@ -128,3 +128,16 @@ const fn is_final(code: Code, heard: bool) -> bool {
         _ => false,
     }
 }
+
+/// Whether asking again cannot help. Damage on the way may not come twice.
+pub(crate) const fn is_permanent(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NotFound
+            | Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented
+    )
+}

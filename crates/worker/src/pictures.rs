@@ -11,11 +11,11 @@ use seedfarm_picture::Picture;
 use seedfarm_proto::v1;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::backoff::Backoff;
 use crate::lease::{Lease, Stop};
-use crate::link::Client;
+use crate::link::{Client, is_permanent};
 use crate::renderer::{Fault, Pictures, RenderFault, chain};
 
 /// Bytes of decoded pictures that are kept: five of the largest, or some hundred of a usual size.
@@ -144,7 +144,7 @@ impl PictureStore {
             let fetched =
                 fetched.unwrap_or_else(|_| Err(Status::deadline_exceeded("the picture took too long")));
             match fetched {
-                Err(status) if attempt + 1 < TRIES && !is_final(status.code()) => {
+                Err(status) if attempt + 1 < TRIES && !is_permanent(status.code()) => {
                     let delay = self.backoff.delay(attempt, self.worker);
                     tracing::debug!(picture.digest = %digest, attempt, error = chain(&status), "a picture is asked for again");
                     tokio::time::sleep(delay).await;
@@ -213,19 +213,6 @@ fn decode(digest: ArtifactDigest, file: &[u8]) -> Result<Arc<Picture>, Fault> {
 fn environment(digest: ArtifactDigest, status: &Status) -> Fault {
     let error = format!("the picture {digest} cannot be had: {}", status.message());
     Fault::new(FailureClass::Environment, error)
-}
-
-/// Whether trying again cannot help. Damage on the way may not come twice.
-const fn is_final(code: Code) -> bool {
-    matches!(
-        code,
-        Code::NotFound
-            | Code::InvalidArgument
-            | Code::OutOfRange
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::Unimplemented
-    )
 }
 
 #[cfg(test)]

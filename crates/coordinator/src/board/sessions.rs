@@ -102,7 +102,7 @@ pub(super) struct Session {
     pub(super) stock: Stock,
     /// Which work its owner lets it take.
     pub(super) acceptance: Acceptance,
-    /// Why devices take no work for now.
+    /// Why devices rest, by index.
     pub(super) resting: BTreeMap<u32, String>,
     pub(super) draining: bool,
     pub(super) credit: BTreeMap<u32, u32>,

@@ -296,7 +296,7 @@ impl<'a> Search<'a> {
         queue.limits.reached_for(entry.scopes, held).map(|(key, most)| Limit::Other(key.clone(), most))
     }
 
-    /// Whether the device leaves a job to those who have loaded what it needs, for now.
+    /// Whether the device leaves a job to those who have loaded what it needs: loading it is not worth the swap.
     pub(super) fn leaves(&self, entry: &Entry) -> bool {
         let (load, loaded) = (entry.load, self.device.loaded);
         let elsewhere = loaded.is_none_or(|loaded| loaded.load != load);

@@ -6,16 +6,16 @@ use std::time::Duration;
 use seedfarm_core::{PackageFile, WorkerId};
 use seedfarm_proto::v1;
 use tokio::task::spawn_blocking;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::Fetched;
 use super::fault::FetchFault;
 use super::partial::Partial;
 use crate::backoff::Backoff;
-use crate::link::Client;
+use crate::link::{Client, is_permanent};
 use crate::renderer::chain;
 
-/// Tries in a row that bring nothing before the file is given up for now.
+/// Tries in a row that bring nothing before the file is given up; a later wish of the coordinator starts again.
 const TRIES: u32 = 5;
 /// How long the coordinator may take for one chunk.
 const STALL: Duration = Duration::from_secs(60);
@@ -75,7 +75,7 @@ impl Downloader {
 
     /// Waits before the next try, if there is to be one.
     async fn wait(&self, tries: u32, status: Status) -> Result<(), FetchFault> {
-        if tries >= TRIES || is_final(status.code()) {
+        if tries >= TRIES || is_permanent(status.code()) {
             return Err(status.into());
         }
         tracing::debug!(worker.id = %self.worker, tries, error = chain(&status), "a download is tried again");
@@ -92,17 +92,4 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T
 /// Runs what reads or writes the disk where nobody waits for it.
 pub(super) async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(act).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-}
-
-/// Whether trying again cannot help.
-const fn is_final(code: Code) -> bool {
-    matches!(
-        code,
-        Code::NotFound
-            | Code::InvalidArgument
-            | Code::OutOfRange
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::Unimplemented
-    )
 }

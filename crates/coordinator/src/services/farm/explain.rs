@@ -154,7 +154,7 @@ fn job_reason(why: &JobReason, id: &str, share: &Share, names: &Names, now_ms: i
         }
         JobReason::LoadedElsewhere { devices } => {
             let text = format!(
-                "{} could render it and stay for now with what they have loaded; interactive work waits 30 s for \
+                "{} could render it and keep to what they have loaded; interactive work waits 30 s for \
                  that at most, other work 10 min",
                 of(*devices, "device")
             );
